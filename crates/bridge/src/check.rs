@@ -1,0 +1,105 @@
+//! `viaduct check`: everything that is wrong with a configuration, or what a right one means.
+
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io::Write;
+
+use serde::Serialize;
+
+use self::summary::Summary;
+
+use crate::cli::CheckArgs;
+use crate::config::{LoadInput, Mistake, Mistakes, load};
+use crate::exit::{Exit, Failure};
+
+/// Checks without a network: prints what the configuration means and what is doubtful about it.
+///
+/// # Errors
+/// 78 with all mistakes; with `strict` also where there are only warnings. With `json` the mistakes are part of the
+/// output, and the failure only counts them.
+pub(crate) fn check(args: &CheckArgs, out: &mut impl Write) -> Result<(), Failure> {
+    report(args.config.load_input()?, args.strict, args.json, out)
+}
+
+fn report(input: LoadInput, strict: bool, json: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let (report, failure) = match load(input) {
+        Ok(loaded) => {
+            let count = loaded.warnings.len();
+            let failure = (strict && count > 0).then(|| {
+                let message =
+                    format!("{count} warning{} in the configuration", if count == 1 { "" } else { "s" });
+                Failure::new(Exit::Config, message, "mend them, or leave out --strict")
+            });
+            let summary = Summary::of(&loaded.config);
+            (
+                Report {
+                    ok: failure.is_none(),
+                    mistakes: None,
+                    warnings: loaded.warnings,
+                    summary: Some(summary),
+                },
+                failure,
+            )
+        }
+        Err(mistakes) if json => {
+            let count = mistakes.all().len();
+            let message =
+                format!("{count} mistake{} in the configuration", if count == 1 { "" } else { "s" });
+            let failure = Failure::new(Exit::Config, message, "");
+            (
+                Report { ok: false, mistakes: Some(mistakes), warnings: Vec::new(), summary: None },
+                Some(failure),
+            )
+        }
+        Err(mistakes) => return Err(mistakes.into()),
+    };
+    let text = if json {
+        serde_json::to_string_pretty(&report).map(|text| text + "\n").map_err(|error| {
+            Failure::new(
+                Exit::Software,
+                format!("the report cannot be written as JSON: {error}"),
+                "please report this",
+            )
+        })?
+    } else {
+        report.to_string()
+    };
+    out.write_all(text.as_bytes()).map_err(|error| {
+        Failure::new(
+            Exit::CantCreate,
+            format!("the report cannot be written: {error}"),
+            "check standard output",
+        )
+    })?;
+    failure.map_or(Ok(()), Err)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mistakes: Option<Mistakes>,
+    warnings: Vec<Mistake>,
+    #[serde(flatten)]
+    summary: Option<Summary>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(summary) = &self.summary {
+            summary.fmt(f)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        match self.warnings.len() {
+            0 => writeln!(f, "the configuration is right"),
+            1 => writeln!(f, "the configuration is right, with 1 warning"),
+            count => writeln!(f, "the configuration is right, with {count} warnings"),
+        }
+    }
+}

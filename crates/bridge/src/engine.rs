@@ -1,0 +1,272 @@
+//! A running bridge: every task of it, and its orderly end.
+//!
+//! Tasks live in one [`JoinSet`]; a panic in any of them ends the process with 70, none disappears silently. The end has
+//! an order: stop polling → publishes under way are confirmed → acknowledgements go out → sessions are kept or deleted
+//! → sinks close.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use viaduct_poller::{Finished, Parts, Poller, PollerError, Spool};
+use viaduct_sink::Fatal;
+
+use crate::config::{Api, Config, DeadLetter};
+use crate::exit::{Exit, Failure};
+use crate::pipeline::lane::Lane;
+use crate::pipeline::settle::MAX_SINKS;
+use crate::pipeline::source::{SinkLane, Source};
+use crate::routing::{DeadLetterRoute, Router};
+use crate::sinks::{self, SinkHandle};
+use crate::source_settings;
+use crate::state::StateDir;
+use crate::telemetry::{SourceObserver, Telemetry};
+
+/// A bridge that runs.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    tasks: JoinSet<TaskEnd>,
+    /// Lanes of best-effort sinks: the end waits for them a moment only.
+    best_effort: JoinSet<()>,
+    /// They log the ups and downs of sinks and never end by themselves.
+    watchers: JoinSet<()>,
+    stop: CancellationToken,
+    telemetry: Arc<Telemetry>,
+    sinks: Vec<Arc<SinkHandle>>,
+    unacknowledged: usize,
+    _state: StateDir,
+}
+
+/// How a task ended.
+#[derive(Debug)]
+enum TaskEnd {
+    Poller(Arc<str>, Result<Finished, PollerError>),
+    Source,
+    Lane(Arc<str>, Result<(), Fatal>),
+}
+
+/// How a bridge ended that nothing went wrong with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Events that were handed out and are not acknowledged: the vendor delivers them again.
+    pub(crate) unacknowledged: usize,
+}
+
+/// How long best-effort sinks may go on publishing when everything else is done.
+const BEST_EFFORT_GRACE: Duration = Duration::from_secs(1);
+/// How long closing the sinks may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Opens the state directory and the sinks, and starts a poller and a pipeline per source.
+    ///
+    /// # Errors
+    /// What keeps a bridge from starting: the state directory, a sink's settings. An unreachable system is none: it is
+    /// waited for.
+    pub(crate) async fn start(config: &Config) -> Result<Self, Failure> {
+        let state = StateDir::open(&config.state_dir)?;
+        if config.sinks.len() > MAX_SINKS {
+            return Err(Failure::new(
+                Exit::Config,
+                format!("{} sinks are configured, the most is {MAX_SINKS}", config.sinks.len()),
+                "split the deployment",
+            ));
+        }
+        let telemetry = Telemetry::new();
+        let mut sinks = Vec::with_capacity(config.sinks.len());
+        for index in config.sink_indices() {
+            let handle = sinks::open(config, index).await?;
+            telemetry.add_sink(handle.clone());
+            sinks.push(handle);
+        }
+        let mut engine = Self {
+            tasks: JoinSet::new(),
+            best_effort: JoinSet::new(),
+            watchers: JoinSet::new(),
+            stop: CancellationToken::new(),
+            telemetry,
+            sinks,
+            unacknowledged: 0,
+            _state: state,
+        };
+        let last_resort = sinks::local_dead_letters(&engine._state.dead_letters())?;
+        for sink in engine.sinks.iter().chain([&last_resort]) {
+            engine.watchers.spawn(sink.clone().watch());
+        }
+        for source in &config.sources {
+            engine.start_source(source, config, &last_resort)?;
+        }
+        engine.sinks.push(last_resort);
+        Ok(engine)
+    }
+
+    fn start_source(
+        &mut self,
+        source: &crate::config::Source,
+        config: &Config,
+        last_resort: &Arc<SinkHandle>,
+    ) -> Result<(), Failure> {
+        let name: Arc<str> = source.name.as_str().into();
+        let state = &self._state;
+        let spool = match source.api {
+            Api::V3 => None,
+            Api::V2 => Some(Spool::open(&state.spool(&source.name)).map_err(|error| {
+                Failure::new(
+                    Exit::CantCreate,
+                    format!("the spool of source {name} cannot be opened: {error}"),
+                    "check the disk of state.dir",
+                )
+            })?),
+        };
+        let parts = Parts {
+            store: Box::new(state.session_store(&source.name, source.api_url.as_str(), &source.org_id)),
+            observer: Arc::new(SourceObserver::new(name.clone(), self.telemetry.clone())),
+            spool,
+        };
+        let (poller, deliveries) = Poller::new(source_settings::of(source), parts).map_err(|error| {
+            Failure::new(Exit::Config, format!("source {name} cannot be started: {error}"), "see the hint above")
+        })?;
+        self.telemetry.add_source(name.clone(), poller.status());
+
+        let (reports, reports_of_lanes) = mpsc::unbounded_channel();
+        let naming: Vec<_> = config.sinks.iter().map(|sink| sinks::naming(&sink.kind)).collect();
+        let router = Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming);
+        let mut lanes = Vec::with_capacity(config.sinks.len());
+        for sink in &self.sinks {
+            let capacity = (!sink.required).then_some(source.max_in_flight);
+            let (sender, lane) =
+                Lane::new(name.clone(), sink.clone(), capacity, reports.clone(), self.telemetry.clone());
+            lanes.push(SinkLane { sender, required: sink.required, sink: sink.name.clone() });
+            spawn_lane(&mut self.tasks, &mut self.best_effort, sink, lane);
+        }
+        let (last_resort_sender, lane) =
+            Lane::new(name.clone(), last_resort.clone(), None, reports.clone(), self.telemetry.clone());
+        spawn_lane(&mut self.tasks, &mut self.best_effort, last_resort, lane);
+        let last_resort_route = DeadLetterRoute::local(&name, &source.org_id);
+        let (dead_letters, dead_letter_route) = match &config.dead_letter {
+            DeadLetter::LocalFile => (last_resort_sender.clone(), last_resort_route.clone()),
+            DeadLetter::Sink { sink, to } => {
+                let handle = &self.sinks[sink.get()];
+                let (sender, lane) =
+                    Lane::new(name.clone(), handle.clone(), None, reports.clone(), self.telemetry.clone());
+                let name = name.clone();
+                self.tasks.spawn(async move { TaskEnd::Lane(name, lane.run().await) });
+                (sender, DeadLetterRoute::sink(&source.name, &source.org_id, to, sinks::naming(&config.sink(*sink).kind)))
+            }
+        };
+        let pipeline = Source {
+            name: name.clone(),
+            deliveries,
+            router,
+            lanes,
+            dead_letters,
+            dead_letter_route,
+            last_resort: last_resort_sender,
+            last_resort_route,
+            reports: reports_of_lanes,
+            telemetry: self.telemetry.clone(),
+        };
+        self.tasks.spawn(async move {
+            pipeline.run().await;
+            TaskEnd::Source
+        });
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let end = poller.run(stop).await;
+            TaskEnd::Poller(name, end)
+        });
+        Ok(())
+    }
+
+    /// Counters and states.
+    pub(crate) fn telemetry(&self) -> Arc<Telemetry> {
+        self.telemetry.clone()
+    }
+
+    /// Stops polling; [`Engine::run`] then comes to its end.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// A handle to stop with.
+    pub(crate) fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Runs until every source has ended: because it was stopped, or because its session's end event came.
+    ///
+    /// # Errors
+    /// What ends a bridge: refused credentials at the start, a sink that can never publish again, our bug.
+    pub(crate) async fn run(&mut self) -> Result<Summary, Failure> {
+        while let Some(ended) = self.tasks.join_next().await {
+            let ended = ended.map_err(|error| {
+                Failure::new(Exit::Software, format!("a task of the bridge broke: {error}"), "please report this")
+            })?;
+            match ended {
+                TaskEnd::Source | TaskEnd::Lane(_, Ok(())) => {}
+                TaskEnd::Poller(source, Ok(Finished::Stopped { unacknowledged })) => {
+                    info!(%source, unacknowledged, "source stopped");
+                    self.unacknowledged += unacknowledged;
+                }
+                TaskEnd::Poller(source, Ok(Finished::Ended)) => info!(%source, "source ended"),
+                TaskEnd::Poller(source, Err(error)) => return Err(poller_failure(&source, &error)),
+                TaskEnd::Lane(sink, Err(fatal)) => {
+                    error!(%sink, %fatal, "a sink can never publish again in this process");
+                    return Err(Failure::new(
+                        Exit::TempFail,
+                        format!("sink {sink} stopped for good: {fatal}"),
+                        "unacknowledged events will be delivered again after a restart",
+                    ));
+                }
+            }
+        }
+        self.close().await;
+        Ok(Summary { unacknowledged: self.unacknowledged })
+    }
+
+    async fn close(&mut self) {
+        let best_effort = &mut self.best_effort;
+        let drained = async { while best_effort.join_next().await.is_some() {} };
+        if tokio::time::timeout(BEST_EFFORT_GRACE, drained).await.is_err() {
+            warn!("best-effort sinks are behind; what they lack is not published there");
+        }
+        self.best_effort.shutdown().await;
+        for sink in &self.sinks {
+            if tokio::time::timeout(CLOSE_TIMEOUT, sink.sink.close()).await.is_err() {
+                warn!(sink = %sink.name, "closing the sink takes too long; left as it is");
+            }
+        }
+        self.watchers.shutdown().await;
+    }
+}
+
+fn spawn_lane(tasks: &mut JoinSet<TaskEnd>, best_effort: &mut JoinSet<()>, sink: &Arc<SinkHandle>, lane: Lane) {
+    let name = sink.name.clone();
+    if sink.required {
+        tasks.spawn(async move { TaskEnd::Lane(name, lane.run().await) });
+    } else {
+        best_effort.spawn(async move {
+            if let Err(fatal) = lane.run().await {
+                error!(sink = %name, %fatal, "a best-effort sink can never publish again in this process");
+            }
+        });
+    }
+}
+
+fn poller_failure(source: &str, error: &PollerError) -> Failure {
+    match error {
+        PollerError::CredentialsRefused(_) => Failure::new(
+            Exit::NoPerm,
+            format!("source {source}: {error}"),
+            "check client_id, client_secret, api_key and scope in [source.*.auth]",
+        ),
+        PollerError::Spool(_) | PollerError::State(_) => Failure::new(
+            Exit::CantCreate,
+            format!("source {source}: {error}"),
+            "check the disk and the permissions of state.dir",
+        ),
+    }
+}

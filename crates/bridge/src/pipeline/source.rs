@@ -1,0 +1,266 @@
+//! One source: routes what the poller delivers, and acknowledges what its sinks have confirmed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::warn;
+use viaduct_poller::{Delivery, Deliveries, DeliveryStream, Entry, SessionId};
+use viaduct_sink::{Record, Rejection};
+
+use super::backlog::Item;
+use super::lane::{Fate, LaneSender, Report};
+use super::settle::{Creditor, Owed};
+use crate::config::SinkIndex;
+use crate::routing::{DeadLetterRoute, Plan, Reason, Router};
+use crate::telemetry::Telemetry;
+
+/// What a source is built from.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// The configured name.
+    pub(crate) name: Arc<str>,
+    /// What the poller hands over.
+    pub(crate) deliveries: DeliveryStream,
+    /// The routes, bound to this source.
+    pub(crate) router: Router,
+    /// A lane per configured sink.
+    pub(crate) lanes: Vec<SinkLane>,
+    /// The way to the dead letters.
+    pub(crate) dead_letters: LaneSender,
+    /// Their destination.
+    pub(crate) dead_letter_route: DeadLetterRoute,
+    /// The way to the local dead-letter file, for what the configured destination refuses.
+    pub(crate) last_resort: LaneSender,
+    /// Its destination.
+    pub(crate) last_resort_route: DeadLetterRoute,
+    /// What the lanes say.
+    pub(crate) reports: mpsc::UnboundedReceiver<Vec<Report>>,
+    /// Counters.
+    pub(crate) telemetry: Arc<Telemetry>,
+}
+
+/// A lane, and whether acknowledgements wait for it.
+#[derive(Debug)]
+pub(crate) struct SinkLane {
+    /// The lane.
+    pub(crate) sender: LaneSender,
+    /// `required` of the sink.
+    pub(crate) required: bool,
+    /// The sink's name.
+    pub(crate) sink: Arc<str>,
+}
+
+/// An event that was handed out and is not settled.
+#[derive(Debug)]
+struct Slot {
+    owed: Owed,
+    entry: Entry,
+    category: Arc<str>,
+    session: SessionId,
+}
+
+impl Slot {
+    /// Acknowledges the event if nobody owes a receipt; gives itself back otherwise.
+    fn settle(self) -> Option<Self> {
+        let Self { owed, entry, category, session } = self;
+        owed.settle().err().map(|owed| Self { owed, entry, category, session })
+    }
+}
+
+/// Slots by sequence number: a queue with gaps, because events settle about in order.
+#[derive(Debug, Default)]
+struct Slots {
+    first: u64,
+    slots: VecDeque<Option<Slot>>,
+}
+
+impl Slots {
+    fn next(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn push(&mut self, slot: Slot) {
+        self.slots.push_back(Some(slot));
+    }
+
+    /// Uses up a number for an event that was settled at once.
+    fn skip(&mut self) {
+        self.slots.push_back(None);
+    }
+
+    fn place(&mut self, sequence: u64) -> Option<&mut Option<Slot>> {
+        self.slots.get_mut(usize::try_from(sequence.checked_sub(self.first)?).ok()?)
+    }
+
+    fn take(&mut self, sequence: u64) -> Option<Slot> {
+        self.place(sequence)?.take()
+    }
+
+    fn put_back(&mut self, sequence: u64, slot: Slot) {
+        if let Some(place) = self.place(sequence) {
+            *place = Some(slot);
+        }
+    }
+
+    fn shrink(&mut self) {
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.first += 1;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
+
+impl Source {
+    /// Runs until the poller has stopped delivering and everything delivered is settled.
+    pub(crate) async fn run(mut self) {
+        let mut slots = Slots::default();
+        let mut categories = Categories::default();
+        let mut polling = true;
+        while polling || !slots.is_empty() {
+            tokio::select! {
+                deliveries = self.deliveries.next(), if polling => match deliveries {
+                    Some(deliveries) => self.dispatch(deliveries, &mut slots, &mut categories),
+                    None => polling = false,
+                },
+                Some(reports) = self.reports.recv() => self.account(reports, &mut slots),
+            }
+        }
+    }
+
+    fn dispatch(&mut self, deliveries: Deliveries, slots: &mut Slots, categories: &mut Categories) {
+        for Delivery { entry, token } in deliveries.items {
+            let sequence = slots.next();
+            let category = categories.of(&entry);
+            let mut slot = Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
+            let plan = match &slot.entry {
+                Entry::Event(event) => self.router.plan(event),
+                Entry::Malformed(malformed) => {
+                    Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
+                }
+            };
+            match plan {
+                Plan::Records(records) => {
+                    for (sink, record) in records {
+                        self.offer(sequence, &mut slot, sink, record);
+                    }
+                }
+                Plan::Dropped => {}
+                Plan::DeadLetter(reason, detail) => {
+                    slot.owed.expect(Creditor::DeadLetters);
+                    self.bury(sequence, &slot, Creditor::DeadLetters, reason, &detail, None);
+                }
+            }
+            if let Some(slot) = slot.settle() {
+                slots.push(slot);
+            } else {
+                slots.skip();
+            }
+        }
+        slots.shrink();
+    }
+
+    fn offer(&self, sequence: u64, slot: &mut Slot, sink: SinkIndex, record: Record) {
+        let lane = &self.lanes[sink.get()];
+        let creditor = Creditor::Sink(sink);
+        if lane.required {
+            slot.owed.expect(creditor);
+        }
+        let item = Item { sequence, category: slot.category.clone(), creditor, dead_letter: None, record };
+        if lane.sender.send(item).is_err() {
+            self.telemetry.best_effort_dropped(&self.name, &lane.sink);
+        }
+    }
+
+    /// Sends an event to the dead letters. The dead letter's receipt stands in for that of `creditor`.
+    fn bury(
+        &self,
+        sequence: u64,
+        slot: &Slot,
+        creditor: Creditor,
+        reason: Reason,
+        detail: &str,
+        intended: Option<&str>,
+    ) {
+        warn!(source = %self.name, %reason, destination = intended, detail, "event goes to the dead letters");
+        let record = self.dead_letter_route.record(&slot.entry, slot.session.as_str(), reason, detail, intended);
+        let category = slot.category.clone();
+        let item = Item { sequence, category, creditor, dead_letter: Some(reason), record };
+        // Lanes of dead letters have no capacity, so they are never full.
+        let _ = self.dead_letters.send(item);
+    }
+
+    /// The dead letters' own destination refused this one: the local file is the last resort.
+    fn bury_locally(&self, report: &Report, slot: &Slot, reason: Reason, rejection: &Rejection) {
+        warn!(source = %self.name, %reason, detail = rejection.detail,
+              "the dead-letter destination refused this one: it goes to the local dead-letter file");
+        let session = slot.session.as_str();
+        let record = self.last_resort_route.record(&slot.entry, session, reason, &rejection.detail, None);
+        let item = Item {
+            sequence: report.sequence,
+            category: slot.category.clone(),
+            creditor: report.creditor,
+            dead_letter: Some(reason),
+            record,
+        };
+        let _ = self.last_resort.send(item);
+    }
+
+    fn account(&self, reports: Vec<Report>, slots: &mut Slots) {
+        for report in reports {
+            let Some(mut slot) = slots.take(report.sequence) else {
+                // Settled without waiting for this sink, which is a best-effort one.
+                if let (Fate::Rejected(rejection, destination), Creditor::Sink(sink)) = (&report.fate, report.creditor) {
+                    let sink = &self.lanes[sink.get()].sink;
+                    warn!(source = %self.name, %sink, destination = %destination, reason = %rejection.reason,
+                          detail = rejection.detail, "a best-effort sink rejected an event");
+                    self.telemetry.best_effort_dropped(&self.name, sink);
+                }
+                continue;
+            };
+            match &report.fate {
+                Fate::Confirmed(receipt) => slot.owed.receive(report.creditor, receipt),
+                Fate::Rejected(rejection, destination) => match report.dead_letter {
+                    None => {
+                        let reason = Reason::Rejected(rejection.reason);
+                        let detail = &rejection.detail;
+                        self.bury(report.sequence, &slot, report.creditor, reason, detail, Some(destination));
+                    }
+                    Some(reason) => self.bury_locally(&report, &slot, reason, rejection),
+                },
+            }
+            if let Some(slot) = slot.settle() {
+                slots.put_back(report.sequence, slot);
+            }
+        }
+        slots.shrink();
+    }
+}
+
+/// Category names, each allocated once. Bounded by forgetting: they are a handful.
+#[derive(Debug, Default)]
+struct Categories(HashMap<Box<str>, Arc<str>>);
+
+impl Categories {
+    const KNOWN: usize = 256;
+
+    fn of(&mut self, entry: &Entry) -> Arc<str> {
+        let name = match entry {
+            Entry::Event(event) => event.category(),
+            Entry::Malformed(_) => "unknown",
+        };
+        if let Some(known) = self.0.get(name) {
+            return known.clone();
+        }
+        if self.0.len() >= Self::KNOWN {
+            self.0.clear();
+        }
+        let category: Arc<str> = name.into();
+        self.0.insert(name.into(), category.clone());
+        category
+    }
+}

@@ -1,0 +1,192 @@
+//! Dead letters: an event that can never be published as routed, as a record with the reason in its headers.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use viaduct_poller::{Entry, MalformedReason};
+use viaduct_sink::{Header, HeaderName, Record, RejectReason};
+
+use super::destination::Naming;
+use crate::config::{Segment, Template};
+
+/// Why an event became a dead letter: `viaduct-reason`, and the metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Reason {
+    /// No route matches.
+    Unrouted,
+    /// Not an event of the vendor's document.
+    Malformed,
+    /// An event without an id cannot be acknowledged.
+    NoId,
+    /// The sink refused it.
+    Rejected(RejectReason),
+}
+
+impl Reason {
+    /// The word in headers and metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unrouted => "unrouted",
+            Self::Malformed => "malformed",
+            Self::NoId => "no_id",
+            Self::Rejected(reason) => reason.as_str(),
+        }
+    }
+
+    /// The step of the pipeline that gave up, for `__connect.errors.stage`.
+    fn stage(self) -> &'static str {
+        match self {
+            Self::Unrouted => "ROUTE",
+            Self::Malformed | Self::NoId => "PARSE",
+            Self::Rejected(_) => "PUBLISH",
+        }
+    }
+}
+
+impl From<MalformedReason> for Reason {
+    fn from(reason: MalformedReason) -> Self {
+        match reason {
+            MalformedReason::Malformed => Self::Malformed,
+            MalformedReason::NoId => Self::NoId,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where dead letters of one source go, and in which form.
+#[derive(Debug, Clone)]
+pub(crate) struct DeadLetterRoute {
+    source: Arc<str>,
+    org: Arc<str>,
+    to: Template,
+    naming: Naming,
+}
+
+/// The name of the local dead-letter file, without its suffix.
+const LOCAL_FILE: &str = "dead-letters";
+
+impl DeadLetterRoute {
+    /// Into the local file under `state.dir`.
+    pub(crate) fn local(source: &str, org: &str) -> Self {
+        let to = Template::parse(LOCAL_FILE).expect("a literal is a template");
+        Self { source: source.into(), org: org.into(), to, naming: Naming::File }
+    }
+
+    /// Into a sink.
+    pub(crate) fn sink(source: &str, org: &str, to: &Template, naming: Naming) -> Self {
+        Self { source: source.into(), org: org.into(), to: to.clone(), naming }
+    }
+
+    /// The dead letter of `entry`: its text as the vendor sent it, and why it is here.
+    ///
+    /// Brokers get the text as the value and the rest as headers. A file has no headers, so there the value is an object
+    /// `{"headers": {…}, "event": …}`; a text that is no JSON stands in it as a string.
+    ///
+    /// `intended` is the destination that did not take it, where it had got that far.
+    pub(crate) fn record(
+        &self,
+        entry: &Entry,
+        session: &str,
+        reason: Reason,
+        detail: &str,
+        intended: Option<&str>,
+    ) -> Record {
+        let (raw, id, key) = match entry {
+            Entry::Event(event) => {
+                (event.raw(), format!("{}.{}", event.id(), event.content_hash().prefix16()), Some(event.id()))
+            }
+            Entry::Malformed(malformed) => {
+                (malformed.raw(), format!("malformed.{}", malformed.content_hash().prefix16()), malformed.id())
+            }
+        };
+        let mut headers: Vec<(&str, &str)> = Vec::with_capacity(8);
+        if let Some(intended) = intended {
+            headers.push(("__connect.errors.topic", intended));
+        }
+        headers.push(("__connect.errors.class.name", reason.as_str()));
+        headers.push(("__connect.errors.exception.message", detail));
+        headers.push(("__connect.errors.stage", reason.stage()));
+        headers.push(("viaduct-source", &self.source));
+        headers.push(("viaduct-session", session));
+        headers.push(("viaduct-reason", reason.as_str()));
+        if let Some(intended) = intended {
+            headers.push(("viaduct-destination", intended));
+        }
+        let (headers, value) = match self.naming {
+            Naming::File => (Vec::new(), line(&headers, raw).into_bytes().into()),
+            Naming::Kafka | Naming::Nats => {
+                let headers = headers.into_iter().map(|(name, value)| Header {
+                    name: HeaderName::Literal(name.into()),
+                    value: value.into(),
+                });
+                (headers.collect(), Bytes::copy_from_slice(raw.as_bytes()))
+            }
+        };
+        Record {
+            destination: self.destination(entry),
+            key: key.map(Arc::from),
+            headers,
+            value,
+            timestamp_ms: None,
+            message_id: format!("{}.dead-letter.{}.{id}", self.org, reason.as_str()).into(),
+        }
+    }
+
+    fn destination(&self, entry: &Entry) -> Arc<str> {
+        let (category, name) = match entry {
+            Entry::Event(event) => (event.category(), event.name()),
+            Entry::Malformed(_) => ("unknown", "_"),
+        };
+        let mut destination = String::new();
+        for segment in self.to.segments() {
+            destination.push_str(match segment {
+                Segment::Literal(text) => text,
+                Segment::Field(field) => match field.as_str() {
+                    "org" => &self.org,
+                    "source" => &self.source,
+                    "category" => category,
+                    "name" => name,
+                    _ => "_",
+                },
+            });
+        }
+        self.naming.clean(&mut destination);
+        destination.into()
+    }
+}
+
+fn line(headers: &[(&str, &str)], raw: &str) -> String {
+    let text = |text: &str| serde_json::Value::from(text).to_string();
+    let mut line = String::with_capacity(raw.len() + 512);
+    line.push_str("{\"headers\":{");
+    for (position, (name, value)) in headers.iter().enumerate() {
+        if position > 0 {
+            line.push(',');
+        }
+        line.push_str(&text(name));
+        line.push(':');
+        line.push_str(&text(value));
+    }
+    line.push_str("},\"event\":");
+    if serde_json::from_str::<IgnoredAny>(raw).is_ok() { line.push_str(raw) } else { line.push_str(&text(raw)) }
+    line.push('}');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::line;
+
+    #[test]
+    fn a_line_is_json_whatever_the_vendor_sent() {
+        assert_eq!(line(&[("a", "b\"")], r#"{"n":1.0}"#), r#"{"headers":{"a":"b\""},"event":{"n":1.0}}"#);
+        assert_eq!(line(&[], r#"{"n":"#), r#"{"headers":{},"event":"{\"n\":"}"#);
+    }
+}

@@ -1,0 +1,71 @@
+//! `viaduct run`: the bridge until a signal.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::admin;
+use crate::config::Config;
+use crate::engine::{Engine, Summary};
+use crate::exit::{Exit, Failure};
+use crate::signals::Signals;
+
+/// Runs the bridge until SIGTERM or SIGINT, and drains it.
+///
+/// # Errors
+/// Everything of [`Engine::start`] and [`Engine::run`]; 75 where events stay unacknowledged: after
+/// `bridge.shutdown_timeout`, or at a second signal.
+pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
+    let mut signals = Signals::install()?;
+    let listener = admin::bind(config.admin).await?;
+    let mut engine = Engine::start(config).await?;
+    let admin = admin::serve(listener, engine.telemetry());
+    info!(bridge = config.bridge.name, version = env!("CARGO_PKG_VERSION"), "bridge started");
+    let stopper = engine.stopper();
+    let timeout = config.bridge.shutdown_timeout;
+    let summary = {
+        let running = engine.run();
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => ended?,
+            signal = signals.next() => {
+                info!(signal, "stopping: no more polls, waiting for publishes and acknowledgements under way");
+                stopper.cancel();
+                tokio::select! {
+                    ended = &mut running => ended?,
+                    () = tokio::time::sleep(timeout) => return Err(gave_up(timeout)),
+                    signal = signals.next() => {
+                        warn!(signal, "second signal: stopping at once");
+                        return Err(Failure::new(
+                            Exit::TempFail,
+                            "stopped at once by a second signal",
+                            "unacknowledged events will be delivered again after a restart",
+                        ));
+                    }
+                }
+            }
+        }
+    };
+    drop(admin);
+    settled(summary)
+}
+
+fn settled(summary: Summary) -> Result<(), Failure> {
+    if summary.unacknowledged == 0 {
+        info!("stopped; every event is acknowledged");
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::TempFail,
+        format!("stopped with {} events unacknowledged", summary.unacknowledged),
+        "they will be delivered again after a restart",
+    ))
+}
+
+fn gave_up(timeout: Duration) -> Failure {
+    Failure::new(
+        Exit::TempFail,
+        format!("gave up waiting for publishes and acknowledgements after {timeout:?}"),
+        "unacknowledged events will be delivered again after a restart; bridge.shutdown_timeout sets the patience",
+    )
+}

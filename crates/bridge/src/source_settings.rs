@@ -1,0 +1,67 @@
+//! From the checked configuration of a source to the poller's settings.
+
+use viaduct_poller as poller;
+
+use crate::config::{self, SecretRef};
+
+/// The settings of one source.
+pub(crate) fn of(source: &config::Source) -> poller::SourceSettings {
+    let auth = &source.auth;
+    let session = &source.session;
+    poller::SourceSettings {
+        name: source.name.clone(),
+        api_url: source.api_url.clone(),
+        org_id: source.org_id.clone(),
+        api: match source.api {
+            config::Api::V2 => poller::ApiVersion::V2,
+            config::Api::V3 => poller::ApiVersion::V3,
+        },
+        max_events: source.max_events,
+        max_in_flight: source.max_in_flight,
+        auth: poller::AuthSettings {
+            token_url: auth.token_url.clone(),
+            client_id: secret(&auth.client_id),
+            client_secret: secret(&auth.client_secret),
+            api_key: secret(&auth.api_key),
+            scope: auth.scope.clone(),
+            realm: auth.realm.clone(),
+            realm_in: match auth.realm_in {
+                config::RealmIn::Form => poller::RealmIn::Form,
+                config::RealmIn::Query => poller::RealmIn::Query,
+            },
+            client_auth: match auth.client_auth {
+                config::ClientAuth::Basic => poller::ClientAuth::Basic,
+                config::ClientAuth::Post => poller::ClientAuth::Post,
+            },
+        },
+        session: poller::SessionSettings {
+            inactivity_delay: session.inactivity_delay,
+            resume: session.resume,
+            on_shutdown: match session.on_shutdown {
+                config::OnShutdown::Keep => poller::OnShutdown::Keep,
+                config::OnShutdown::Delete => poller::OnShutdown::Delete,
+            },
+            poll_timeout: session.poll_timeout,
+            properties: session.properties.clone(),
+            end_events: session.end_events.clone(),
+        },
+        subscriptions: source.subscriptions.iter().map(subscription).collect(),
+        retry: poller::RetrySettings { initial: source.retry.initial, max: source.retry.max },
+    }
+}
+
+/// Read again whenever the poller asks, so that a rotated file takes effect.
+fn secret(reference: &SecretRef) -> poller::Secret {
+    let reference = reference.clone();
+    poller::Secret::reader(move || reference.read().map_err(|error| error.to_string()))
+}
+
+fn subscription(subscription: &config::Subscription) -> poller::Subscription {
+    poller::Subscription {
+        description: subscription.description.clone(),
+        catalog_type: subscription.catalog_type.word().to_owned(),
+        events: subscription.events.clone(),
+        resource_type: subscription.resource_type.word().to_owned(),
+        resource_ids: subscription.resource_ids.clone(),
+    }
+}

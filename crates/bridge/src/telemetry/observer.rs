@@ -1,0 +1,61 @@
+//! From the poller's observations to the counters.
+
+use std::sync::Arc;
+
+use viaduct_poller::{Observation, Observer};
+
+use super::Telemetry;
+
+/// Counts what the poller of one source observes.
+#[derive(Debug)]
+pub(crate) struct SourceObserver {
+    source: Arc<str>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl SourceObserver {
+    /// For the source of this name.
+    pub(crate) fn new(source: Arc<str>, telemetry: Arc<Telemetry>) -> Self {
+        Self { source, telemetry }
+    }
+}
+
+impl Observer for SourceObserver {
+    fn observe(&self, observation: Observation<'_>) {
+        let source = &self.source;
+        let mut counts = self.telemetry.tally.lock();
+        match observation {
+            Observation::Request { operation, status, took } => {
+                *counts.requests.entry((source.clone(), operation.as_str(), status)).or_default() += 1;
+                drop(counts);
+                self.telemetry.request_took(source, operation.as_str(), took);
+            }
+            Observation::TokenRefreshed => *counts.token_refreshes.entry(source.clone()).or_default() += 1,
+            Observation::SessionCreated { cause } => {
+                *counts.sessions_created.entry((source.clone(), cause.as_str())).or_default() += 1;
+            }
+            Observation::Received { category, redelivered } => {
+                let entry = category_entry(&mut counts.categories, source, category);
+                if redelivered { entry.redelivered += 1 } else { entry.received += 1 }
+            }
+            Observation::Acknowledged { category, .. } => {
+                category_entry(&mut counts.categories, source, category).acknowledged += 1;
+            }
+            Observation::AcknowledgeNotFound { count } => {
+                *counts.acknowledge_not_found.entry(source.clone()).or_default() += count as u64;
+            }
+            Observation::SessionResumed
+            | Observation::SessionLost { .. }
+            | Observation::SessionDeleted
+            | Observation::SubscriptionsApplied { .. } => {}
+        }
+    }
+}
+
+fn category_entry<'c>(
+    categories: &'c mut std::collections::BTreeMap<(Arc<str>, Arc<str>), super::CategoryCounts>,
+    source: &Arc<str>,
+    category: &str,
+) -> &'c mut super::CategoryCounts {
+    categories.entry((source.clone(), category.into())).or_default()
+}

@@ -1,0 +1,402 @@
+//! The I/O loop around the state machine: starts the calls it asks for, waits for whatever ends first, and tells it.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::backoff::Jitter;
+use crate::calls::{Acknowledgement, Call, Calls, Outcome, ReadBack, Removed, Response};
+use crate::delivery::Settled;
+use crate::error::{Finished, PollerError};
+use crate::failure::CallError;
+use crate::handout::HandOut;
+use crate::session::{Action, Load, MAX_ACKNOWLEDGED_PER_CALL, Machine, Next, Policy, Polled, RefreshFailed};
+use crate::settings::SourceSettings;
+use crate::spool::Spool;
+use crate::status::{Phase, SourceStatus};
+use crate::tell::Teller;
+use crate::token::{Access, TokenProvider};
+
+/// Rest after the spool could not be read or tidied.
+const SPOOL_REST: Duration = Duration::from_secs(1);
+
+/// The clock of the loop; it stands still in tests that pause tokio's time.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// A running poller.
+pub(crate) struct Run {
+    pub(crate) settings: Arc<SourceSettings>,
+    pub(crate) machine: Machine,
+    pub(crate) hand_out: HandOut,
+    pub(crate) teller: Teller,
+    pub(crate) calls: Calls,
+    pub(crate) tokens: TokenProvider,
+    pub(crate) spool: Option<Arc<Spool>>,
+    pub(crate) settled: mpsc::UnboundedReceiver<Settled>,
+    pub(crate) status: watch::Sender<SourceStatus>,
+    pub(crate) access: Option<Access>,
+    pub(crate) lane: Option<Call<Outcome>>,
+    pub(crate) acknowledging: Option<Call<Acknowledgement>>,
+    pub(crate) refreshing: Option<(Instant, Call<Result<Access, CallError>>)>,
+    pub(crate) reading: Option<Call<ReadBack>>,
+    pub(crate) removing: Option<Call<Removed>>,
+    /// Spooled responses that are done and still on disk.
+    pub(crate) done: Vec<u64>,
+    pub(crate) spool_rest: Option<Instant>,
+}
+
+/// Full-jitter randomness.
+pub(crate) fn jitter() -> Jitter {
+    Box::new(rand::random::<f64>)
+}
+
+/// What ended, of all that the loop waits for.
+enum Event {
+    Settled,
+    Lane(Outcome),
+    Acknowledged(Acknowledgement),
+    Refreshed(Instant, Result<Access, CallError>),
+    Read(ReadBack),
+    Removed(Removed),
+    Stop,
+    Time,
+}
+
+impl Run {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<Finished, PollerError> {
+        if self.machine.session().is_some() {
+            self.hand_out.ledger.begin_session();
+        }
+        let mut stopping = false;
+        let mut settled = Vec::new();
+        loop {
+            let wake = match self.decide() {
+                Some(Decided::Finished(ended)) => return self.finish(ended).await,
+                Some(Decided::Wake(at)) => Some(at),
+                None => None,
+            };
+            self.publish_status();
+            match self.wait(wake, &stop, stopping, &mut settled).await {
+                Event::Settled => {
+                    let now = now();
+                    for settled in settled.drain(..) {
+                        self.hand_out.settle(settled, now);
+                    }
+                }
+                Event::Lane(outcome) => self.lane_ended(outcome),
+                Event::Acknowledged(acknowledgement) => self.acknowledged(acknowledgement),
+                Event::Refreshed(sent_at, result) => self.refreshed(sent_at, result)?,
+                Event::Read(read) => self.read_back(read),
+                Event::Removed(removed) => self.removed(removed),
+                Event::Stop => {
+                    stopping = true;
+                    self.hand_out.close();
+                    self.machine.stop();
+                }
+                Event::Time => {}
+            }
+            if self.hand_out.take_end_event() {
+                self.machine.end_event_acknowledged();
+            }
+        }
+    }
+
+    /// Waits for the first thing to end. Cancelling one of the waits loses nothing: calls stay where they are.
+    async fn wait(
+        &mut self,
+        wake: Option<Instant>,
+        stop: &CancellationToken,
+        stopping: bool,
+        settled: &mut Vec<Settled>,
+    ) -> Event {
+        let refreshing = self.refreshing.as_mut();
+        let abandoned = self.hand_out.abandoned();
+        let event = tokio::select! {
+            _ = self.settled.recv_many(settled, 1024) => Event::Settled,
+            outcome = ended(&mut self.lane) => Event::Lane(outcome),
+            acknowledgement = ended(&mut self.acknowledging) => Event::Acknowledged(acknowledgement),
+            (sent_at, result) = async {
+                match refreshing {
+                    Some((sent_at, call)) => (*sent_at, call.await),
+                    None => pending().await,
+                }
+            } => Event::Refreshed(sent_at, result),
+            read = ended(&mut self.reading) => Event::Read(read),
+            removed = ended(&mut self.removing) => Event::Removed(removed),
+            () = stop.cancelled(), if !stopping => Event::Stop,
+            () = abandoned, if !stopping => Event::Stop,
+            () = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => pending().await,
+                }
+            } => Event::Time,
+        };
+        match event {
+            Event::Lane(_) => self.lane = None,
+            Event::Acknowledged(_) => self.acknowledging = None,
+            Event::Refreshed(..) => self.refreshing = None,
+            Event::Read(_) => self.reading = None,
+            Event::Removed(_) => self.removing = None,
+            Event::Settled | Event::Stop | Event::Time => {}
+        }
+        event
+    }
+
+    fn load(&self) -> Load {
+        let ledger = &self.hand_out.ledger;
+        Load {
+            held: ledger.held(),
+            in_flight: ledger.in_flight(),
+            ready: ledger.ready(),
+            oldest_ready: ledger.oldest_ready(),
+            released: if self.machine.is_ended() { ledger.released() } else { 0 },
+            ending: ledger.ending(),
+            backlog: self.hand_out.has_turns() || self.reading.is_some(),
+        }
+    }
+
+    /// Starts everything that is due.
+    fn decide(&mut self) -> Option<Decided> {
+        let now = now();
+        let mut wake = self.tend_spool(now);
+        loop {
+            self.tell();
+            let load = self.load();
+            match self.machine.next(now, &load) {
+                Next::Do(Action::Finish { ended }) => return Some(Decided::Finished(ended)),
+                Next::Do(action) => self.start(action, now),
+                Next::Wait(until) => {
+                    wake = [wake, until].into_iter().flatten().min();
+                    return wake.map(Decided::Wake);
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self) {
+        for notice in self.machine.take_notices() {
+            self.teller.tell(notice, &mut self.hand_out.ledger);
+        }
+    }
+
+    fn start(&mut self, action: Action, now: Instant) {
+        if action == Action::RefreshToken {
+            let tokens = self.tokens.clone();
+            self.refreshing = Some((now, Box::pin(async move { tokens.fetch().await })));
+            return;
+        }
+        if action == Action::Abort {
+            self.lane = None;
+            return;
+        }
+        let Some(access) = self.access.clone() else {
+            error!(source = %self.settings.name, "a call without a token was asked for");
+            return;
+        };
+        match action {
+            Action::CreateSession => self.lane = Some(self.calls.create(access)),
+            Action::ListSubscriptions { session } => self.lane = Some(self.calls.list(access, session)),
+            Action::ChangeSubscription { session, change } => {
+                self.lane = Some(self.calls.change(access, session, change));
+            }
+            Action::Poll { session, max_events } => {
+                self.lane = Some(self.calls.poll(access, session, max_events));
+            }
+            Action::DeleteSession { session } => self.lane = Some(self.calls.delete(access, session)),
+            Action::Acknowledge { session } => {
+                let ids = self.hand_out.ledger.take_batch(MAX_ACKNOWLEDGED_PER_CALL, now);
+                if ids.is_empty() {
+                    self.machine.acknowledge_skipped();
+                } else {
+                    self.acknowledging = Some(self.calls.acknowledge(access, session, ids));
+                }
+            }
+            Action::RefreshToken | Action::Abort | Action::Finish { .. } => {}
+        }
+    }
+
+    fn refreshed(&mut self, sent_at: Instant, result: Result<Access, CallError>) -> Result<(), PollerError> {
+        match result {
+            Ok(access) => {
+                self.machine.token_refreshed(sent_at, access.lifetime());
+                self.teller.token_refreshed(access.lifetime());
+                self.access = Some(access);
+            }
+            Err(error) => {
+                if self.machine.token_failed(now(), &error) == RefreshFailed::RefusedAtStart {
+                    return Err(PollerError::CredentialsRefused(error.detail));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lane_ended(&mut self, outcome: Outcome) {
+        let now = now();
+        match outcome {
+            Outcome::Created(Ok(granted)) => {
+                self.teller.granted(&granted);
+                self.machine.session_created(now, granted.id, granted.inactivity_delay);
+            }
+            Outcome::Created(Err(error)) => self.machine.session_failed(now, &error),
+            Outcome::Listed(Ok(changes)) => self.machine.subscriptions_listed(now, changes),
+            Outcome::Changed(Ok(())) => self.machine.subscription_changed(now),
+            Outcome::Listed(Err(error)) | Outcome::Changed(Err(error)) => {
+                let declared = &self.settings.subscriptions;
+                let describe = |index: usize| {
+                    declared.get(index).map_or_else(String::new, |one| format!("{:?}", one.description))
+                };
+                self.machine.subscription_failed(now, &error, describe);
+            }
+            Outcome::Polled(Ok(response)) => self.polled(response, now),
+            Outcome::Polled(Err(error)) => self.machine.poll_failed(now, &error),
+            Outcome::Deleted(result) => self.machine.deleted(now, result.as_ref().map(|&()| ())),
+        }
+    }
+
+    fn polled(&mut self, response: Response, now: Instant) {
+        let Response { session, entries, spooled, took } = response;
+        let taken = match spooled {
+            Some(waiting) => self.hand_out.take_spooled(&session, entries, waiting, now),
+            None => self.hand_out.take(&session, entries, now),
+        };
+        self.machine.polled(now, Polled { total: taken.total, fresh: taken.fresh, took });
+    }
+
+    fn acknowledged(&mut self, acknowledgement: Acknowledgement) {
+        let now = now();
+        let Acknowledgement { session, ids, result } = acknowledgement;
+        match result {
+            Ok(answer) => {
+                let progressed = ids.iter().any(|id| answer.verdict(id).is_some());
+                self.machine.acknowledged(now, progressed);
+                self.hand_out.acknowledged(&ids, |id| answer.verdict(id), now);
+            }
+            Err(error) => {
+                self.hand_out.ledger.not_answered(now);
+                self.machine.acknowledge_failed(now, &session, &error);
+            }
+        }
+    }
+
+    /// Reads the next spooled response where there is room, removes what is done. Returns when to look again.
+    fn tend_spool(&mut self, now: Instant) -> Option<Instant> {
+        let spool = self.spool.clone()?;
+        self.done.extend(self.hand_out.take_done());
+        if let Some(rest) = self.spool_rest.filter(|&rest| now < rest) {
+            return Some(rest);
+        }
+        if self.removing.is_none() && !self.done.is_empty() {
+            self.removing = Some(self.calls.remove(&spool, std::mem::take(&mut self.done)));
+        }
+        if self.reading.is_some() {
+            return None;
+        }
+        match self.hand_out.next_turn(now) {
+            Ok(turn) => {
+                self.reading = Some(self.calls.read_back(&spool, turn));
+                None
+            }
+            Err(again) => again,
+        }
+    }
+
+    fn read_back(&mut self, read: ReadBack) {
+        match read.result {
+            Ok(Some((session, entries))) => {
+                self.hand_out.take_turn(&session, entries, read.turn.number, now());
+            }
+            Ok(None) => error!(
+                source = %self.settings.name, response = read.turn.number,
+                "a spooled response is not readable any more; it stays in the spool"
+            ),
+            Err(error) => {
+                warn!(source = %self.settings.name, reason = %error, "the spool cannot be read; trying again");
+                self.spool_rest = Some(now() + SPOOL_REST);
+                self.hand_out.turn_failed(read.turn);
+            }
+        }
+    }
+
+    fn removed(&mut self, removed: Removed) {
+        if let Err(error) = removed.result {
+            warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; trying again");
+            self.spool_rest = Some(now() + SPOOL_REST);
+            self.done.extend(removed.numbers);
+        }
+    }
+
+    fn publish_status(&mut self) {
+        let now = now();
+        let status = SourceStatus {
+            phase: self.machine.phase(now),
+            session_up: self.machine.is_up(),
+            session_created_at: self
+                .machine
+                .session()
+                .and_then(|_| self.teller.session())
+                .map(crate::store::SavedSession::created_at),
+            granted_inactivity: self.machine.inactivity_delay(),
+            last_poll_at: self.machine.last_poll_at(),
+            token_expires_at: self.machine.token_expires_at(),
+            reason: self.machine.reason(now).or_else(|| self.teller.store_trouble.clone()),
+            unacknowledged: self.hand_out.ledger.held(),
+            oldest_unacknowledged: self.hand_out.ledger.oldest_held(),
+        };
+        self.status.send_if_modified(|published| {
+            let changed = *published != status;
+            *published = status;
+            changed
+        });
+    }
+
+    async fn finish(mut self, ended: bool) -> Result<Finished, PollerError> {
+        self.tell();
+        self.teller.finish();
+        let unacknowledged = self.hand_out.ledger.unacknowledged();
+        if let Some(removing) = self.removing.take() {
+            let removed = removing.await;
+            self.removed(removed);
+        }
+        self.done.extend(self.hand_out.take_done());
+        if let (Some(spool), false) = (&self.spool, self.done.is_empty())
+            && let Err(error) = spool.remove(std::mem::take(&mut self.done)).await
+        {
+            warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; a restart publishes some events again");
+        }
+        self.calls.spool_pending().await.map_err(|error| {
+            PollerError::Spool(format!("a response that the vendor does not hold any more could not be written: {error}"))
+        })?;
+        self.status.send_modify(|status| {
+            *status = SourceStatus { phase: Phase::Stopped, unacknowledged, ..SourceStatus::default() };
+        });
+        Ok(if ended { Finished::Ended } else { Finished::Stopped { unacknowledged } })
+    }
+}
+
+enum Decided {
+    Finished(bool),
+    Wake(Instant),
+}
+
+/// Waits for a call under way; for ever, where there is none.
+async fn ended<T>(call: &mut Option<Call<T>>) -> T {
+    match call {
+        Some(call) => call.await,
+        None => pending().await,
+    }
+}
+
+/// The machine for these settings.
+pub(crate) fn machine(settings: &SourceSettings, teller: &Teller) -> Machine {
+    let resumed =
+        teller.session().map(|saved| (saved.session_id.clone(), saved.inactivity_delay()));
+    Machine::new(Policy::of(settings), jitter(), resumed)
+}

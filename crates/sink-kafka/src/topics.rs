@@ -1,0 +1,208 @@
+//! Topics: known to exist before a record is sent to them.
+//!
+//! librdkafka would queue records for an unknown topic and fail them after a time-out, and its idea of "unknown" or "not
+//! permitted" can be minutes old. So a topic is looked up once before its first record, and again after the broker said
+//! no. An answer is a fact (exists, missing, not permitted); no answer is an outage, which is waited for.
+//!
+//! Brokers with `auto.create.topics.enable` would create a topic for whoever asks for it. Nobody asks here: all clients
+//! have `allow.auto.create.topics=false`, and only `create_topics` creates, with the partitions and replicas configured.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::Producer as _;
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tracing::{debug, info};
+
+use crate::classify::{Verdict, verdict};
+use crate::producer::Generation;
+use crate::vitals::Vitals;
+
+/// How long one request may take.
+const LOOKUP: Duration = Duration::from_secs(5);
+/// The wait between lookups while no broker answers, or a new topic has no leader yet.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a created topic may take to be seen before it is created again.
+const APPEARANCE: Duration = Duration::from_secs(10);
+
+/// Why records may not be sent to a topic.
+pub(crate) type No = (Verdict, Code);
+
+/// What is known about topics.
+pub(crate) struct Topics {
+    config: ClientConfig,
+    create: Option<Creation>,
+    known: Mutex<HashSet<Arc<str>>>,
+    /// One lookup at a time: a hundred sources need not ask the same while the brokers are away.
+    looking: tokio::sync::Mutex<()>,
+    vitals: Arc<Vitals>,
+}
+
+/// How missing topics are created.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Creation {
+    pub(crate) partitions: Option<i32>,
+    pub(crate) replication_factor: Option<i32>,
+}
+
+impl Topics {
+    /// Nothing is known yet. `create`: missing topics are created.
+    pub(crate) fn new(config: ClientConfig, create: Option<Creation>, vitals: Arc<Vitals>) -> Self {
+        Self { config, create, known: Mutex::default(), looking: tokio::sync::Mutex::default(), vitals }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Some topic that exists.
+    pub(crate) fn any(&self) -> Option<Arc<str>> {
+        self.known().iter().next().cloned()
+    }
+
+    /// The topic is gone, or not ours to write to: look it up again before the next record.
+    pub(crate) fn forget(&self, topic: &str) {
+        self.known().remove(topic);
+    }
+
+    /// Whether records may be sent to the topic. Looks it up if it is not known, and waits while no broker answers.
+    pub(crate) async fn standing(&self, topic: &Arc<str>, generation: &Arc<Generation>) -> Result<(), No> {
+        if self.known().contains(topic) {
+            return Ok(());
+        }
+        let _looking = self.looking.lock().await;
+        if self.known().contains(topic) {
+            return Ok(());
+        }
+        self.look_up(topic, generation).await?;
+        self.known().insert(Arc::clone(topic));
+        Ok(())
+    }
+
+    async fn look_up(&self, topic: &Arc<str>, generation: &Arc<Generation>) -> Result<(), No> {
+        let mut created: Option<Instant> = None;
+        loop {
+            let answer = self.ask(topic, generation).await;
+            if !matches!(answer, Answer::Silence(_)) {
+                self.vitals.up();
+            }
+            match answer {
+                Answer::Exists => return Ok(()),
+                Answer::No(code) if verdict(code) == Verdict::Missing && self.create.is_some() => {
+                    if created.is_none_or(|created| created.elapsed() > APPEARANCE) {
+                        self.create(topic).await?;
+                        created = Some(Instant::now());
+                    }
+                }
+                Answer::No(code) => return Err((verdict(code), code)),
+                Answer::NotYet => {}
+                Answer::Silence(error) => {
+                    debug!(%topic, error, "no metadata of the topic yet");
+                    self.vitals.down(self.vitals.unreachable());
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn ask(&self, topic: &Arc<str>, generation: &Arc<Generation>) -> Answer {
+        let (generation, name) = (Arc::clone(generation), Arc::clone(topic));
+        let asked = tokio::task::spawn_blocking(move || {
+            let metadata = generation.producer().client().fetch_metadata(Some(&name), LOOKUP)?;
+            let topic = metadata.topics().iter().find(|topic| *topic.name() == *name);
+            Ok::<_, KafkaError>(
+                topic.map(|topic| (topic.error().map(Code::from), !topic.partitions().is_empty())),
+            )
+        });
+        match asked.await {
+            Ok(Ok(Some((None, true)))) => Answer::Exists,
+            Ok(Ok(Some((Some(code), _)))) if is_final(code) => Answer::No(code),
+            Ok(Ok(_)) => Answer::NotYet,
+            Ok(Err(error)) => match error.rdkafka_error_code() {
+                Some(code) if is_final(code) => Answer::No(code),
+                _ => Answer::Silence(error.to_string()),
+            },
+            Err(stopped) => Answer::Silence(stopped.to_string()),
+        }
+    }
+
+    /// Creates the topic; `Ok` where it may be worth looking whether it is there now.
+    async fn create(&self, topic: &str) -> Result<(), No> {
+        let Some(creation) = self.create else { return Ok(()) };
+        let config = self.config.clone();
+        let made = tokio::task::spawn_blocking(move || config.create::<AdminClient<DefaultClientContext>>());
+        let admin = match made.await {
+            Ok(Ok(admin)) => admin,
+            Ok(Err(error)) => return Ok(debug!(%error, "no admin client can be made")),
+            Err(stopped) => return Ok(debug!(%stopped, "no admin client can be made")),
+        };
+        // -1 asks for the brokers' default (KIP-464).
+        let replication = TopicReplication::Fixed(creation.replication_factor.unwrap_or(-1));
+        let new = NewTopic::new(topic, creation.partitions.unwrap_or(-1), replication);
+        let options = AdminOptions::new().request_timeout(Some(LOOKUP)).operation_timeout(Some(LOOKUP));
+        let results = admin.create_topics([&new], &options).await;
+        // Dropping an admin client waits for its threads.
+        drop(tokio::task::spawn_blocking(move || drop(admin)));
+        match results.map(|results| results.into_iter().next()) {
+            Ok(Some(Ok(_))) => info!(topic, "topic created"),
+            Ok(Some(Err((_, Code::TopicAlreadyExists))) | None) => {}
+            Ok(Some(Err((_, code)))) => match verdict(code) {
+                refused @ (Verdict::NotPermitted | Verdict::InvalidTopic) => return Err((refused, code)),
+                _ if is_final(code) => return Err((Verdict::NotCreated, code)),
+                _ => debug!(topic, ?code, "the topic could not be created yet"),
+            },
+            Err(error) => debug!(topic, %error, "the topic could not be created yet"),
+        }
+        Ok(())
+    }
+}
+
+enum Answer {
+    Exists,
+    No(Code),
+    NotYet,
+    Silence(String),
+}
+
+/// Answers that time alone does not change.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::InvalidTopic
+            | Code::PolicyViolation
+            | Code::InvalidReplicationFactor
+            | Code::InvalidPartitions
+    )
+}
+
+/// Whether Kafka allows a topic of this name (`org.apache.kafka.common.internals.Topic`).
+pub(crate) fn valid_name(topic: &str) -> bool {
+    (1..=249).contains(&topic.len())
+        && topic != "."
+        && topic != ".."
+        && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_kafka_allows() {
+        for name in ["a", "via.engagementCenter", "__x-Y.9", &"x".repeat(249)] {
+            assert!(valid_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a b", "a/b", "ä", "a\0b", &"x".repeat(250)] {
+            assert!(!valid_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Records to NATS JetStream, each confirmed only by a PubAck with a stream sequence.
+//!
+//! **Guarantee.** [`viaduct_sink::Outcome::Confirmed`] means that the stream answered with `seq > 0`: it stored the
+//! record, or knew its `Nats-Msg-Id` already. Everything else (no answer, an error, an answer without a sequence) is
+//! not a confirmation.
+//!
+//! **Recovery.** A broken connection and a missing answer look the same: the record may be stored or not. Then the
+//! client is dropped with all that it still holds, a new one connects (for ever, with backoff), and the batch goes on
+//! from its first unconfirmed record, in order. `Nats-Msg-Id` lets the server drop those it has, within the stream's
+//! duplicate window; after a longer outage they stand twice. An outage is never an outcome: [`NatsSink::publish`]
+//! waits, and [`NatsSink::health`] says what for.
+//!
+//! **Order** of records of one key (without a key: of one subject):
+//!
+//! - Over reconnects it is kept because the client never sends anything a second time by itself: one client per
+//!   connection (`epoch`).
+//! - On a single server a connection's records are stored in the order in which they were sent, and only a lost
+//!   connection, which cuts off a suffix, can leave one out. So up to [`NatsSettings::window`] records are in flight.
+//! - In a cluster, with replicas, or where a stream at its limit refuses new messages, record *k* may be refused (503
+//!   in a leader election, "maximum messages exceeded") and *k + 1* be stored. So two records of the same key are
+//!   never in flight together there (`schedule`). The same care holds on any server from the first refusal until a
+//!   whole batch went through. What remains: an account's storage limit that is lifted within the milliseconds
+//!   between two records of a window.
+//!
+//! **A "no" that somebody can mend** (no stream for the subject, not permitted, full) is a retry with its refusal;
+//! what can never be stored (too large, not a subject) is rejected and holds nothing back.
+//!
+//! - [`settings`]: what a caller gives; all mistakes that need no server to be seen
+//! - `supervisor`: connects, creates or verifies the stream, connects again
+//! - `epoch`: one connection, its answers and its end
+//! - `publish`: one batch over as many epochs as it takes
+//! - `schedule`: which record may be sent next
+//! - `answer`: what the server's answers mean
+//! - `message`, `subject`: headers and subjects
+//! - [`stream`]: the stream, created, completed, verified, described
+
+mod answer;
+mod epoch;
+mod message;
+mod publish;
+mod schedule;
+pub mod settings;
+pub mod stream;
+mod subject;
+mod supervisor;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::DropGuard;
+use viaduct_sink::{Batch, HealthWatch, Outcome, Sink};
+
+pub use settings::{NatsAuth, NatsSettings, NatsSinkError, NatsTls, Secret, Storage};
+pub use stream::{InspectError, StreamReport};
+
+use supervisor::Shared;
+
+/// How long closing waits for the connection to end in good order.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The sink. Dropping it ends its connection.
+#[derive(Debug)]
+pub struct NatsSink {
+    shared: Arc<Shared>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+    _closes: DropGuard,
+}
+
+impl NatsSink {
+    /// Checks the settings and starts connecting. Does not wait for a server and does not fail because there is none:
+    /// [`Sink::health`] tells.
+    pub async fn connect(settings: NatsSettings) -> Result<Self, NatsSinkError> {
+        let shared = Arc::new(Shared::new(settings.check()?));
+        let closes = shared.closing.clone().drop_guard();
+        let supervisor = tokio::spawn(supervisor::run(shared.clone()));
+        Ok(Self { shared, supervisor: Mutex::new(Some(supervisor)), _closes: closes })
+    }
+
+    /// Describes the stream, waiting up to `wait` for a connection. Changes nothing.
+    pub async fn inspect(&self, wait: Duration) -> Result<StreamReport, InspectError> {
+        let mut current = self.shared.current.subscribe();
+        let connected = tokio::time::timeout(wait, current.wait_for(Option::is_some)).await;
+        let epoch = connected.ok().and_then(Result::ok).and_then(|epoch| epoch.clone());
+        match epoch {
+            Some(epoch) => stream::inspect(epoch.client(), &self.shared.checked.settings.stream).await,
+            None => Err(InspectError::Unreachable(self.shared.health.watch().borrow().reason.clone())),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for NatsSink {
+    async fn publish(&self, batch: Batch<'_>) -> Vec<Outcome> {
+        publish::publish(&self.shared, batch.records).await
+    }
+
+    fn health(&self) -> HealthWatch {
+        self.shared.health.watch()
+    }
+
+    async fn close(&self) {
+        let epoch = self.shared.current.send_replace(None);
+        self.shared.closing.cancel();
+        if let Some(supervisor) = self.supervisor.lock().await.take() {
+            // It ends at once; only a panic in it could be told here, and the process hears of that anyway.
+            let _ = supervisor.await;
+        }
+        if let Some(epoch) = epoch {
+            let _ = tokio::time::timeout(FAREWELL, epoch.client().drain()).await;
+        }
+        self.shared.health.down("closed");
+    }
+}

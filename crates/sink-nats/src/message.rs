@@ -1,0 +1,85 @@
+//! What goes over the wire: the headers of a record.
+//!
+//! A NATS header line ends at CR LF and cannot hold either. Values of the CloudEvents attributes are percent-encoded as
+//! the CloudEvents NATS protocol binding says (by the rule of its HTTP binding, 3.1.3.2): everything but printable
+//! ASCII, and the characters space, `"` and `%`. All other values stand as they are, save for control characters,
+//! which are percent-encoded too, because a value must never end its line. A record's key has no place of its own on
+//! NATS; it stands in `ce-subject`. The record's timestamp has none at all: the server stamps messages itself.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use async_nats::{HeaderMap, HeaderName as NatsHeaderName, HeaderValue, header};
+use viaduct_sink::record::HeaderStyle;
+use viaduct_sink::{HeaderName, Record};
+
+/// The headers of `record`; `None` where one of its names cannot be a NATS header's.
+pub(crate) fn headers(record: &Record, stream: &str) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for field in &record.headers {
+        let name = NatsHeaderName::try_from(field.name.spelled(HeaderStyle::Nats)).ok()?;
+        let value = match field.name {
+            HeaderName::CloudEvent(_) => {
+                encoded(&field.value, |c| !matches!(c, '!'..='~') || c == '"' || c == '%')
+            }
+            _ => encoded(&field.value, char::is_control),
+        };
+        headers.append(name, HeaderValue::from(value.as_ref()));
+    }
+    headers.insert(header::NATS_MESSAGE_ID, encoded(&record.message_id, char::is_control).as_ref());
+    headers.insert(header::NATS_EXPECTED_STREAM, stream);
+    Some(headers)
+}
+
+fn encoded(value: &str, special: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !value.contains(&special) {
+        return Cow::Borrowed(value);
+    }
+    let mut out = String::with_capacity(value.len() + 16);
+    for c in value.chars() {
+        if !special(c) {
+            out.push(c);
+            continue;
+        }
+        for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+            write!(out, "%{byte:02X}").expect("a string takes everything");
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use viaduct_sink::{Attribute, Header};
+
+    use super::*;
+
+    fn record(headers: Vec<(HeaderName, &str)>) -> Record {
+        Record {
+            destination: "via.x".into(),
+            key: None,
+            headers: headers.into_iter().map(|(name, value)| Header { name, value: value.into() }).collect(),
+            value: Bytes::from_static(b"{}"),
+            timestamp_ms: None,
+            message_id: "acme.1.00".into(),
+        }
+    }
+
+    #[test]
+    fn values_never_break_their_line() {
+        let subject = HeaderName::CloudEvent(Attribute::Subject);
+        let literal = HeaderName::Literal("viaduct-reason".into());
+        let headers = headers(&record(vec![(subject, "50% ü\r\nX: 1"), (literal, "a b\nc ü")]), "VIA")
+            .expect("good names");
+        assert_eq!(headers.get("ce-subject").map(HeaderValue::as_str), Some("50%25%20%C3%BC%0D%0AX:%201"));
+        assert_eq!(headers.get("viaduct-reason").map(HeaderValue::as_str), Some("a b%0Ac ü"));
+        assert_eq!(headers.get("Nats-Msg-Id").map(HeaderValue::as_str), Some("acme.1.00"));
+        assert_eq!(headers.get("Nats-Expected-Stream").map(HeaderValue::as_str), Some("VIA"));
+    }
+
+    #[test]
+    fn a_name_that_nats_cannot_have_is_seen() {
+        assert!(headers(&record(vec![(HeaderName::Literal("a:b".into()), "x")]), "VIA").is_none());
+    }
+}

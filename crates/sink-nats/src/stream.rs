@@ -1,0 +1,245 @@
+//! The stream behind the subjects: created, completed or verified, and described for whoever has to judge it.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::context::RequestErrorKind;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{Config, Info};
+use async_nats::jetstream::{self, ErrorCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
+
+use crate::settings::{NatsSettings, Storage};
+use crate::subject::covers;
+
+/// What a stream promises, as far as it matters to a record in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamReport {
+    /// Its name.
+    pub name: String,
+    /// The version of the server that was asked.
+    pub server_version: String,
+    /// Whether a record may travel to another server before it is stored: the server is one of a cluster, or the
+    /// stream lives somewhere else.
+    pub distributed: bool,
+    /// The subjects that it holds, wildcards included.
+    pub subjects: Vec<String>,
+    /// How many servers hold it.
+    pub replicas: usize,
+    /// Disk or memory.
+    pub storage: StorageType,
+    /// When messages are removed: by limits, when nobody is interested, or once consumed.
+    pub retention: RetentionPolicy,
+    /// What happens at a limit: the oldest go, or new ones are refused.
+    pub discard: DiscardPolicy,
+    /// Largest message in bytes, headers included; `None`: the server's limit alone.
+    pub max_message_size: Option<u64>,
+    /// Most messages; `None`: no limit.
+    pub max_messages: Option<u64>,
+    /// Most messages of one subject; `None`: no limit.
+    pub max_messages_per_subject: Option<u64>,
+    /// Most bytes; `None`: no limit.
+    pub max_bytes: Option<u64>,
+    /// Oldest message; `None`: no limit.
+    pub max_age: Option<Duration>,
+    /// How long message ids are remembered.
+    pub duplicate_window: Duration,
+    /// It never answers a publish: nothing can be confirmed.
+    pub no_ack: bool,
+    /// It takes nothing more.
+    pub sealed: bool,
+    /// Atomic batches are allowed (ADR-50).
+    pub allow_atomic: bool,
+    /// `Nats-Rollup` is allowed.
+    pub allow_rollup: bool,
+    /// Direct reads are allowed.
+    pub allow_direct: bool,
+}
+
+impl StreamReport {
+    fn new(info: Info, client: &Client) -> Self {
+        let server = client.server_info();
+        let led_elsewhere = info
+            .cluster
+            .and_then(|cluster| cluster.leader)
+            .is_some_and(|leader| leader != server.server_name);
+        let config = info.config;
+        Self {
+            name: config.name,
+            distributed: server.cluster.is_some() || led_elsewhere,
+            server_version: server.version,
+            subjects: config.subjects,
+            replicas: config.num_replicas.max(1),
+            storage: config.storage,
+            retention: config.retention,
+            discard: config.discard,
+            max_message_size: limit(config.max_message_size.into()),
+            max_messages: limit(config.max_messages),
+            max_messages_per_subject: limit(config.max_messages_per_subject),
+            max_bytes: limit(config.max_bytes),
+            max_age: Some(config.max_age).filter(|age| !age.is_zero()),
+            duplicate_window: config.duplicate_window,
+            no_ack: config.no_ack,
+            sealed: config.sealed,
+            allow_atomic: config.allow_atomic_publish,
+            allow_rollup: config.allow_rollup,
+            allow_direct: config.allow_direct,
+        }
+    }
+
+    /// Whether it holds this subject (wildcards allowed).
+    pub fn covers(&self, subject: &str) -> bool {
+        self.subjects.iter().any(|own| covers(own, subject))
+    }
+
+    /// Whether it may refuse one record and take the next one a moment later, so that records which depend on each
+    /// other must not be in flight together.
+    pub(crate) fn may_refuse_one(&self) -> bool {
+        let limited = self.max_messages.or(self.max_bytes).or(self.max_messages_per_subject).is_some();
+        self.distributed || self.replicas > 1 || (self.discard == DiscardPolicy::New && limited)
+    }
+
+    /// Why this sink cannot work with it, if so.
+    pub(crate) fn problem(&self, settings: &NatsSettings) -> Option<String> {
+        let name = &self.name;
+        if self.no_ack {
+            return Some(format!("stream {name} never acknowledges (no_ack), so nothing can be confirmed"));
+        }
+        if self.sealed {
+            return Some(format!("stream {name} is sealed and takes nothing more"));
+        }
+        let missing: Vec<&str> =
+            settings.subjects.iter().filter(|s| !self.covers(s)).map(String::as_str).collect();
+        if missing.is_empty() {
+            return None;
+        }
+        Some(format!("stream {name} does not hold the subjects {}", missing.join(", ")))
+    }
+}
+
+fn limit(value: i64) -> Option<u64> {
+    u64::try_from(value).ok().filter(|limit| *limit > 0)
+}
+
+/// Why there is no report about a stream.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum InspectError {
+    /// There is no such stream.
+    #[error("stream {0} does not exist")]
+    Absent(String),
+    /// The server said no.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody answered.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// Describes the stream; creates or completes it first where the settings say so.
+pub(crate) async fn ensure(client: &Client, settings: &NatsSettings) -> Result<StreamReport, InspectError> {
+    let api = Api { context: jetstream::new(client.clone()), stream: &settings.stream };
+    let info = match api.info().await {
+        Err(InspectError::Absent(_)) if settings.create_stream => {
+            let atomic = client.is_server_compatible(2, 12, 0);
+            match api.request("CREATE", &config(settings, atomic)).await {
+                // Somebody else was faster: then it is theirs, to be completed.
+                Err(Failure::Api(error)) if error.error_code() == ErrorCode::STREAM_NAME_EXIST => {
+                    api.info().await?
+                }
+                created => {
+                    let info = created.map_err(|failure| api.explain("create", failure))?;
+                    tracing::info!(stream = settings.stream, "stream created");
+                    info
+                }
+            }
+        }
+        answer => answer?,
+    };
+    let report = StreamReport::new(info.clone(), client);
+    let missing: Vec<&String> = settings.subjects.iter().filter(|subject| !report.covers(subject)).collect();
+    if !settings.create_stream || missing.is_empty() {
+        return Ok(report);
+    }
+    let mut config = info.config;
+    config.subjects.retain(|own| !missing.iter().any(|new| covers(new, own)));
+    config.subjects.extend(missing.into_iter().cloned());
+    let info: Info =
+        api.request("UPDATE", &config).await.map_err(|failure| api.explain("complete", failure))?;
+    tracing::info!(stream = settings.stream, subjects = ?info.config.subjects, "subjects added to the stream");
+    Ok(StreamReport::new(info, client))
+}
+
+/// Describes the stream and changes nothing.
+pub(crate) async fn inspect(client: &Client, stream: &str) -> Result<StreamReport, InspectError> {
+    let info = Api { context: jetstream::new(client.clone()), stream }.info().await?;
+    Ok(StreamReport::new(info, client))
+}
+
+/// A new stream: nothing expires by itself, and what a later exactly-once delivery needs is allowed.
+fn config(settings: &NatsSettings, atomic: bool) -> Config {
+    Config {
+        name: settings.stream.clone(),
+        subjects: settings.subjects.clone(),
+        num_replicas: settings.replicas,
+        storage: match settings.storage {
+            Storage::File => StorageType::File,
+            Storage::Memory => StorageType::Memory,
+        },
+        allow_direct: true,
+        allow_rollup: true,
+        allow_atomic_publish: atomic,
+        ..Config::default()
+    }
+}
+
+/// JetStream's interface for one stream.
+struct Api<'a> {
+    context: jetstream::Context,
+    stream: &'a str,
+}
+
+enum Failure {
+    Api(jetstream::Error),
+    Request(RequestErrorKind),
+}
+
+impl Api<'_> {
+    async fn info(&self) -> Result<Info, InspectError> {
+        self.request("INFO", &()).await.map_err(|failure| self.explain("inspect", failure))
+    }
+
+    async fn request<T: DeserializeOwned>(&self, verb: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let subject = format!("STREAM.{verb}.{}", self.stream);
+        match self.context.request(subject, body).await {
+            Ok(Response::Ok(answer)) => Ok(answer),
+            Ok(Response::Err { error }) => Err(Failure::Api(error)),
+            Err(error) => Err(Failure::Request(error.kind())),
+        }
+    }
+
+    fn explain(&self, doing: &str, failure: Failure) -> InspectError {
+        let stream = self.stream;
+        match failure {
+            Failure::Api(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                InspectError::Absent(stream.to_owned())
+            }
+            Failure::Api(error) if error.code() >= 500 => {
+                InspectError::Unreachable(format!("cannot {doing} stream {stream}: {error}"))
+            }
+            Failure::Api(error) => InspectError::Refused(format!("cannot {doing} stream {stream}: {error}")),
+            Failure::Request(RequestErrorKind::NoResponders) => InspectError::Unreachable(
+                "JetStream does not answer: not enabled for this server or account, or without a leader"
+                    .to_owned(),
+            ),
+            Failure::Request(RequestErrorKind::TimedOut) => InspectError::Unreachable(format!(
+                "cannot {doing} stream {stream}: JetStream did not answer in time"
+            )),
+            Failure::Request(_) => {
+                InspectError::Unreachable(format!("cannot {doing} stream {stream}: the connection broke"))
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The sink against real NATS servers.
+
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
+mod access;
+mod conforms;
+mod delivery;
+mod outages;
+mod refusals;
+mod support;

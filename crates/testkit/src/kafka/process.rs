@@ -1,0 +1,172 @@
+//! The native broker: its configuration, its Java process, its log.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use super::topics;
+use crate::native::Tethered;
+
+/// How long a broker may take to answer. It starts in three seconds on a quiet machine.
+const START: Duration = Duration::from_secs(90);
+/// How long a broker may take to end after SIGTERM.
+const STOP: Duration = Duration::from_secs(30);
+
+/// A broker's directory and, while it runs, its process.
+#[derive(Debug)]
+pub(super) struct Process {
+    bootstrap: String,
+    class_path: String,
+    dir: TempDir,
+    running: Option<Tethered>,
+}
+
+impl Process {
+    /// Formats a new data directory. A killed broker may come back when its old session has ended, hence the short one.
+    /// Nothing is ever discarded, though tests write records with timestamps of long ago.
+    ///
+    /// `properties` stand behind the defaults in `server.properties` and win over them.
+    pub(super) fn prepare(class_path: String, properties: &[(&str, &str)]) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let (port, controller) = (quiet_port()?, quiet_port()?);
+        let bootstrap = format!("127.0.0.1:{port}");
+        let mut text = format!(
+            "process.roles=broker,controller\nnode.id=1\n\
+             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://{bootstrap},CONTROLLER://127.0.0.1:{controller}\n\
+             controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
+             log.dirs={}\n\
+             auto.create.topics.enable=false\nnum.partitions=1\nlog.retention.ms=-1\n\
+             broker.heartbeat.interval.ms=500\nbroker.session.timeout.ms=3000\n\
+             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+             transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
+             transaction.state.log.num.partitions=1\ngroup.initial.rebalance.delay.ms=0\n",
+            dir.path().join("data").display()
+        );
+        for (name, value) in properties {
+            writeln!(text, "{name}={value}")?;
+        }
+        let process = Self { bootstrap, class_path, dir, running: None };
+        fs::write(process.settings(), text)?;
+        process.format()?;
+        Ok(process)
+    }
+
+    fn format(&self) -> Result<()> {
+        // A cluster id is 16 bytes in base64; a fixed one will do for a cluster of one.
+        let output = Command::new("java")
+            .args(["-XX:TieredStopAtLevel=1", "-cp", &self.class_path, "kafka.tools.StorageTool"])
+            .args(["format", "-t", "VmlhZHVjdFRlc3RzMDAwMQ", "-c"])
+            .arg(self.settings())
+            .output()
+            .context("cannot run java")?;
+        ensure!(
+            output.status.success(),
+            "kafka.tools.StorageTool failed: {}",
+            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default()
+        );
+        Ok(())
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.dir.path().join("server.properties")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    /// Host and port.
+    pub(super) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// The last lines of the broker's log.
+    pub(super) fn log_tail(&self) -> String {
+        let log = fs::read(self.log()).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// Starts it on its port with its data and waits until it tells who leads what.
+    pub(super) fn start(&mut self) -> Result<()> {
+        ensure!(self.running.is_none(), "the broker runs already");
+        let mut command = ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]
+            .map(str::to_owned)
+            .to_vec();
+        command.extend([
+            self.class_path.clone(),
+            "kafka.Kafka".to_owned(),
+            self.settings().display().to_string(),
+        ]);
+        let process = Tethered::spawn(&command, self.log())?;
+        let deadline = Instant::now() + START;
+        while let Err(error) = topics::answers(&self.bootstrap, Duration::from_millis(500)) {
+            let ended = gone(process.pid());
+            if ended || Instant::now() > deadline {
+                let state = if ended { "has ended" } else { "does not answer" };
+                bail!("the broker {state}: {error:#}; the end of its log:\n{}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.running = Some(process);
+        Ok(())
+    }
+
+    /// SIGTERM, and waits until the process is gone; SIGKILL where it does not go.
+    pub(super) fn stop(&mut self) -> Result<()> {
+        let process = self.running.take().context("the broker does not run")?;
+        process.signal("TERM")?;
+        let deadline = Instant::now() + STOP;
+        while !gone(process.pid()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(process);
+        Ok(())
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.running.take().context("the broker does not run").map(drop)
+    }
+
+    /// Sends a signal by name.
+    pub(super) fn signal(&self, name: &str) -> Result<()> {
+        Ok(self.running.as_ref().context("the broker does not run")?.signal(name)?)
+    }
+}
+
+/// Whether the process has ended. It stays a zombie until its shell collects it.
+fn gone(pid: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')),
+        Err(_) => true,
+    }
+}
+
+/// A free port below the range from which the kernel takes those of outgoing connections.
+///
+/// While a broker is away its clients knock at its port again and again. From the kernel's range one of these
+/// connections could get that very port as its own, connect to itself and keep the broker from coming back.
+pub(super) fn quiet_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    for _ in 0..COUNT {
+        // Another stretch for every process, so that test binaries that run together do not race for the same port.
+        let offset = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + offset % COUNT)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port between {FIRST} and {}", FIRST + COUNT)
+}

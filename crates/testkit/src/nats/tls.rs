@@ -1,0 +1,51 @@
+//! Certificates for a server that wants TLS, made for one test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+/// PEM files: an authority, a server's certificate for 127.0.0.1 and localhost, and a client's certificate.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The authority's certificate.
+    pub authority: PathBuf,
+    /// The server's certificate and key.
+    pub server: (PathBuf, PathBuf),
+    /// The client's certificate and key.
+    pub client: (PathBuf, PathBuf),
+}
+
+impl TlsFiles {
+    /// Writes them into `dir`.
+    pub fn write(dir: &Path) -> Result<Self> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let authority = dir.join("ca.pem");
+        fs::write(&authority, issuer.pem())?;
+        let leaf = |name: &str, names: &[&str]| -> Result<(PathBuf, PathBuf)> {
+            let key = KeyPair::generate()?;
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+            let paths = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
+            fs::write(&paths.0, certificate.pem())?;
+            fs::write(&paths.1, key.serialize_pem())?;
+            Ok(paths)
+        };
+        Ok(Self {
+            server: leaf("server", &["127.0.0.1", "localhost"])?,
+            client: leaf("client", &["client"])?,
+            authority,
+        })
+    }
+
+    /// The `tls { … }` block of the server's configuration; `verify`: clients need a certificate.
+    pub fn server_config(&self, verify: bool) -> String {
+        format!(
+            "tls {{ cert_file: {:?}, key_file: {:?}, ca_file: {:?}, verify: {verify} }}\n",
+            self.server.0, self.server.1, self.authority
+        )
+    }
+}

@@ -1,0 +1,15 @@
+//! What a user sees, against the real binary, a real Kafka and a real NATS.
+//!
+//! Brokers are looked for in this order: an address in the environment (`VIADUCT_TEST_KAFKA`, `VIADUCT_TEST_NATS`), a
+//! container where a Docker engine answers, the real servers kept under `target/brokers/`. A broker that cannot be had
+//! is a failure that says what to install.
+
+mod commands;
+mod crash;
+mod dead_letters;
+mod kit;
+mod main_path;
+mod outage;
+mod session;
+mod state;
+mod v2;
