@@ -112,7 +112,7 @@ async fn init_check_simulate_run() {
     let check = viaduct().args(["check", "-c"]).arg(&config).current_dir(folder.path()).output().unwrap();
     assert_eq!(check.status.code(), Some(0), "{}{}", text(&check.stdout), text(&check.stderr));
     let mut bridge = viaduct()
-        .args(["run", "--set", "sink.lake.create_topics=true", "-c"])
+        .args(["run", "-c"])
         .arg(&config)
         .current_dir(folder.path())
         .stdout(Stdio::null())

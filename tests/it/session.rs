@@ -100,7 +100,7 @@ async fn faults(redelivery: Redelivery, seed: u64) {
     .await;
     vendor.0.control().set_faults("*:any:5%".parse().unwrap());
     let topics = Topics::new(KafkaBroker::shared().bootstrap());
-    let source = vendor.source("max_events = 20");
+    let source = vendor.source("max_events = 5");
     let site = Site::new(&[source, topics.sink(""), SUBSCRIPTION.to_owned()].concat());
     let mut bridge = site.start();
     vendor.all_acknowledged(Duration::from_secs(240)).await;
@@ -223,7 +223,7 @@ async fn refused_credentials() {
     let site = Site::new(&[vendor.source(""), files.sink()].concat());
     let mut bridge = site.start();
     bridge.ready().await;
-    vendor.0.control().set_faults("token:401".parse().unwrap());
+    vendor.0.control().set_faults("token:401:100%".parse().unwrap());
     vendor.0.control().revoke_tokens();
     let reason = bridge.not_ready("source main").await;
     assert!(reason.contains("credentials"), "{reason}");

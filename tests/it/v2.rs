@@ -8,11 +8,12 @@ use viaduct_testkit::kafka::KafkaBroker;
 
 use crate::kit::bridge::Site;
 use crate::kit::destinations::Topics;
-use crate::kit::invariants::{in_order_per_key, no_duplicates, nothing_lost, well_behaved};
+use crate::kit::invariants::{in_order_per_key, nothing_lost, repeated, well_behaved};
 use crate::kit::vendor::{Vendor, settings};
 use crate::kit::wait::until;
 
-async fn everything_is_published(vendor: &Vendor, site: &Site, topics: &Topics, events: u64) {
+/// Runs until everything is published; returns how many records stand there more than once.
+async fn everything_is_published(vendor: &Vendor, site: &Site, topics: &Topics, events: u64) -> usize {
     let mut bridge = site.start();
     until("everything is published", Duration::from_secs(60), async || {
         vendor.report().consumed == events && bridge.status().await["sources"]["main"]["unacknowledged"] == 0
@@ -20,13 +21,18 @@ async fn everything_is_published(vendor: &Vendor, site: &Site, topics: &Topics, 
     .await;
     let (exit, _) = bridge.terminate().await;
     assert_eq!(exit.code(), Some(0), "{}", site.log());
-    let seen = topics.read().await;
     let journal = vendor.journal();
     well_behaved(&journal.report);
+    let mut seen = topics.read().await;
     nothing_lost("Kafka", &journal, &seen, &HashSet::new());
+    // A spooled response of which only a part was published is replayed whole: what stands here again stands behind its
+    // first appearance, whose order counts.
+    let duplicates: usize = repeated(&seen).values().map(|count| count - 1).sum();
+    let mut known = HashSet::new();
+    seen.retain(|record| known.insert(record.event_id.clone()));
     in_order_per_key("Kafka", &journal, &seen);
-    no_duplicates("Kafka", &seen);
     assert_eq!(seen.len() as u64, events);
+    duplicates
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +40,7 @@ async fn the_main_path() {
     let vendor = Vendor::start(Settings { total: Some(5_000), ..settings() }).await;
     let topics = Topics::new(KafkaBroker::shared().bootstrap());
     let site = Site::new(&[vendor.source("api = \"v2\""), topics.sink("")].concat());
-    everything_is_published(&vendor, &site, &topics, 5_000).await;
+    assert_eq!(everything_is_published(&vendor, &site, &topics, 5_000).await, 0);
 }
 
 /// kill -9 while the broker is away: what the vendor has given out is on disk, and is replayed first.
@@ -64,5 +70,6 @@ async fn the_spool_survives_a_kill() {
     assert!(spooled["sources"]["main"]["unacknowledged"].as_u64().unwrap() >= 300);
     broker.restart().unwrap();
     vendor.0.control().resume();
-    everything_is_published(&vendor, &site, &topics, 1_500).await;
+    let duplicates = everything_is_published(&vendor, &site, &topics, 1_500).await;
+    assert!(duplicates <= 200, "{duplicates} duplicates: more than what was under way");
 }

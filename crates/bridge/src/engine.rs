@@ -234,12 +234,13 @@ impl Engine {
             warn!("best-effort sinks are behind; what they lack is not published there");
         }
         self.best_effort.shutdown().await;
+        // From here on "down" is no news.
+        self.watchers.shutdown().await;
         for sink in &self.sinks {
             if tokio::time::timeout(CLOSE_TIMEOUT, sink.sink.close()).await.is_err() {
                 warn!(sink = %sink.name, "closing the sink takes too long; left as it is");
             }
         }
-        self.watchers.shutdown().await;
     }
 }
 

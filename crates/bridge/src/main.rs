@@ -48,10 +48,10 @@ fn command(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
             let config = configured(&args.config)?;
-            runtime()?.block_on(run::run(&config))
+            block_on(run::run(&config))
         }
-        Command::Demo(args) => runtime()?.block_on(demo::demo(&args)),
-        Command::Simulate(args) => runtime()?.block_on(simulate::simulate(*args)),
+        Command::Demo(args) => block_on(demo::demo(&args)),
+        Command::Simulate(args) => block_on(simulate::simulate(*args)),
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
     }
@@ -67,8 +67,12 @@ fn configured(args: &ConfigArgs) -> Result<Config, Failure> {
     Ok(loaded.config)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         Failure::new(Exit::Software, format!("the runtime cannot be started: {error}"), "check the limits of the process")
-    })
+    })?;
+    let ended = runtime.block_on(command);
+    // A blocking call of a broker's client that waits for an answer must not hold up the end of the process.
+    runtime.shutdown_background();
+    ended
 }

@@ -395,14 +395,20 @@ impl Ledger {
         None
     }
 
-    /// Entries that were handed out and that the vendor does not know to be done: it will deliver them again.
+    /// Entries that were handed out and are not done: not durable, or durable with the acknowledgement still to come.
+    ///
+    /// What is durable and lost its session is not among them: nobody can acknowledge it any more. If the vendor delivers
+    /// it again, in another session, it is acknowledged there.
     pub(crate) fn unacknowledged(&self) -> usize {
-        self.records
-            .values()
-            .filter(|record| record.acknowledgeable)
-            .flat_map(|record| &record.contents)
-            .filter(|content| content.handed_out && !content.acknowledged)
-            .count()
+        let here = |record: &Record| self.session_alive && record.seen_in == self.session;
+        let records = self.records.values().filter(|record| record.acknowledgeable);
+        let open = |content: &&Content| content.handed_out && !content.acknowledged;
+        records
+            .map(|record| {
+                let contents = record.contents.iter().filter(open);
+                contents.filter(|content| content.state != State::Known || here(record)).count()
+            })
+            .sum()
     }
 
     /// Entries that the consumer gave back and that were not handed out again.

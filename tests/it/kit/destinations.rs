@@ -46,8 +46,9 @@ impl Topics {
     /// Everything in them, in the order of the partitions.
     pub(crate) async fn read(&self) -> Vec<Seen> {
         let mut seen = Vec::new();
-        for category in CATEGORIES {
-            let topic = self.topic(category);
+        let mut topics = kafka::topics(&self.bootstrap).await.expect("the topics can be listed");
+        topics.retain(|topic| topic.starts_with(&format!("{}.", self.prefix)));
+        for topic in topics {
             for message in kafka::read_topic(&self.bootstrap, &topic).await.expect("the topic can be read") {
                 let value = message.value.expect("no tombstone is ever produced");
                 seen.push(Seen {
