@@ -22,7 +22,12 @@ impl std::error::Error for CallError {}
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} failed: {}", self.operation.as_str(), self.detail)
+        let what = match self.kind {
+            FailureKind::Credentials => "the vendor refuses the credentials",
+            FailureKind::Forbidden => "the vendor does not allow it to these credentials",
+            _ => "failed",
+        };
+        write!(f, "{}: {what}: {}", self.operation.as_str(), self.detail)
     }
 }
 

@@ -337,7 +337,7 @@ impl Run {
         let now = now();
         let status = SourceStatus {
             phase: self.machine.phase(now),
-            session_up: self.machine.is_up(),
+            session_up: self.machine.is_up(now),
             session_created_at: self
                 .machine
                 .session()

@@ -507,8 +507,9 @@ impl Machine {
     }
 
     /// The session works as far as is known.
-    pub(crate) fn is_up(&self) -> bool {
-        self.session
+    pub(crate) fn is_up(&self, now: Instant) -> bool {
+        let token_lost = self.token.trouble.is_some() && !self.token.usable(now);
+        !token_lost && self.session
             .as_ref()
             .is_some_and(|session| session.subscriptions.applied() && session.proof != Proof::Resumed)
             && self.lane.trouble.is_none()
@@ -524,7 +525,7 @@ impl Machine {
                 Phase::BackingOff
             }
             Course::Running if !self.ever_up => Phase::Starting,
-            Course::Running if !self.is_up() => Phase::Recreating,
+            Course::Running if !self.is_up(now) => Phase::Recreating,
             Course::Running if self.stalled => Phase::Stalled,
             Course::Running => Phase::Polling,
         }
@@ -538,7 +539,7 @@ impl Machine {
             .or_else(|| self.lane.trouble.clone())
             .or_else(|| self.acks.trouble.clone())
             .or_else(refused)
-            .or_else(|| (!self.is_up()).then(|| "the session is being set up".to_owned()))
+            .or_else(|| (!self.is_up(now)).then(|| "the session is being set up".to_owned()))
     }
 }
 

@@ -105,7 +105,7 @@ fn token_then_session_then_polls() {
     bench.expect(&Action::CreateSession);
     assert_eq!(bench.machine.phase(bench.now), Phase::Starting);
     bench.created("s1");
-    assert!(bench.machine.is_up());
+    assert!(bench.machine.is_up(bench.now));
     bench.expect_poll("s1", 200);
     assert!(matches!(bench.next(), Next::Wait(_)), "never two GETs");
     bench.polled(0, 0);
@@ -192,7 +192,7 @@ fn a_rejected_token_is_refreshed_once_and_the_call_repeated_once() {
     bench.refresh();
     bench.expect_poll("s1", 200);
     bench.polled(0, 0);
-    assert!(bench.machine.is_up());
+    assert!(bench.machine.is_up(bench.now));
 }
 
 #[test]
@@ -455,7 +455,7 @@ fn change(index: usize) -> SubscriptionChange {
 fn subscriptions_stand_before_the_first_get() {
     let mut bench = Bench::running(Policy { declared: 2, ..policy() });
     bench.expect(&Action::ListSubscriptions { session: "s1".into() });
-    assert!(!bench.machine.is_up());
+    assert!(!bench.machine.is_up(bench.now));
     bench.machine.subscriptions_listed(bench.now, vec![change(0), change(1)]);
     bench.expect(&Action::ChangeSubscription { session: "s1".into(), change: change(0) });
     bench.machine.subscription_changed(bench.now);
@@ -479,7 +479,7 @@ fn a_refused_subscription_holds_nothing_back_and_is_tried_again() {
     bench.expect(&Action::ChangeSubscription { session: "s1".into(), change: change(1) });
     bench.machine.subscription_changed(bench.now);
     bench.expect_poll("s1", 200);
-    assert!(bench.machine.is_up());
+    assert!(bench.machine.is_up(bench.now));
     assert!(bench.machine.reason(bench.now).unwrap().contains("third party"));
     bench.pass(Duration::from_secs(30));
     bench.polled(1, 1);
