@@ -23,8 +23,12 @@ fn the_demo_ends_by_itself_with_numbers_that_agree() {
     let demo = viaduct().args(["demo", "--events", "400", "--rate", "400"]).output().unwrap();
     let out = text(&demo.stdout);
     assert_eq!(demo.status.code(), Some(0), "{out}\n{}", text(&demo.stderr));
-    assert!(out.contains("The simulator's journal agrees: 400 events made, 400 acknowledged, none lost"), "{out}");
-    let total = out.lines().find(|line| line.starts_with("total")).unwrap_or_else(|| panic!("no total in\n{out}"));
+    assert!(
+        out.contains("The simulator's journal agrees: 400 events made, 400 acknowledged, none lost"),
+        "{out}"
+    );
+    let total =
+        out.lines().find(|line| line.starts_with("total")).unwrap_or_else(|| panic!("no total in\n{out}"));
     let numbers: Vec<&str> = total.split_whitespace().skip(1).collect();
     assert_eq!(numbers, ["400", "400", "400"], "{out}");
 }
@@ -34,7 +38,8 @@ fn the_demo_ends_by_itself_with_numbers_that_agree() {
 async fn the_demo_can_be_read_along_and_interrupted() {
     let mut demo = viaduct().args(["demo", "--rate", "300"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let kcat = lines.by_ref().map(|line| line.unwrap()).find(|line| line.contains("kcat -b")).expect("a kcat line");
+    let kcat =
+        lines.by_ref().map(|line| line.unwrap()).find(|line| line.contains("kcat -b")).expect("a kcat line");
     let words: Vec<&str> = kcat.split_whitespace().collect();
     let after = |flag: &str| words[words.iter().position(|word| *word == flag).expect("flag") + 1].to_owned();
     let (bootstrap, topic) = (after("-b"), after("-t"));
@@ -85,7 +90,8 @@ async fn init_check_simulate_run() {
     let broker = KafkaBroker::shared();
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("viaduct.toml");
-    let init = || viaduct().args(["init", "--kafka", "--simulator", "--output"]).arg(&config).output().unwrap();
+    let init =
+        || viaduct().args(["init", "--kafka", "--simulator", "--output"]).arg(&config).output().unwrap();
     let written = init();
     assert_eq!(written.status.code(), Some(0), "{}", text(&written.stderr));
     let again = init();
@@ -174,7 +180,15 @@ sink = "lak"
         let output = viaduct().args([command, "-c"]).arg(&config).output().unwrap();
         assert_eq!(output.status.code(), Some(78), "{command}");
         let message = format!("{}{}", text(&output.stdout), text(&output.stderr));
-        for part in ["viaduct.toml:3", "max_event", "max_events", "client_secret", "VIADUCT_NO_SUCH_VARIABLE", "acks", "lake"] {
+        for part in [
+            "viaduct.toml:3",
+            "max_event",
+            "max_events",
+            "client_secret",
+            "VIADUCT_NO_SUCH_VARIABLE",
+            "acks",
+            "lake",
+        ] {
             assert!(message.contains(part), "{command}: {part:?} is not in\n{message}");
         }
         assert!(!message.contains("hunter2"), "{command} shows a secret:\n{message}");

@@ -18,7 +18,8 @@ use crate::kit::vendor::{Vendor, settings};
 use crate::kit::wait::until;
 
 fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
 /// How many events a bridge may hold, and so how many one crash may duplicate.
@@ -39,7 +40,8 @@ async fn crash_again_and_again(site: &Site, vendor: Vendor, seed: u64) -> Outcom
         // Round by round it gets further: from before the first poll into full flow.
         let before = vendor.report().acknowledged;
         if round % 5 != 0 {
-            until("events flow", Duration::from_secs(60), async || vendor.report().acknowledged > before).await;
+            until("events flow", Duration::from_secs(60), async || vendor.report().acknowledged > before)
+                .await;
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..300))).await;
         bridge.kill();
@@ -64,7 +66,10 @@ fn check(what: &str, outcome: &Outcome, seen: &[Seen]) {
     let most = outcome.crashes * MAX_IN_FLIGHT;
     assert!(duplicates <= most, "{what}: {duplicates} duplicates after {} crashes", outcome.crashes);
     assert_eq!(journal.report.sessions_created, 1, "{what}: every start resumes the session");
-    println!("{what}: {} events, {} crashes, {duplicates} duplicates", journal.report.emitted, outcome.crashes);
+    println!(
+        "{what}: {} events, {} crashes, {duplicates} duplicates",
+        journal.report.emitted, outcome.crashes
+    );
 }
 
 fn vendor_settings(redelivery: Redelivery, seed: u64) -> Settings {

@@ -65,11 +65,17 @@ async fn into_the_local_file() {
     assert_eq!(ids, ["1-0", "6-0"]);
     let mut reasons: Vec<(String, Value)> = lines(&site.path("state/dead-letters"))
         .into_iter()
-        .map(|(_, line)| (line["headers"]["viaduct-reason"].as_str().unwrap().to_owned(), line["event"]["eventId"].clone()))
+        .map(|(_, line)| {
+            (line["headers"]["viaduct-reason"].as_str().unwrap().to_owned(), line["event"]["eventId"].clone())
+        })
         .collect();
     reasons.sort_by_key(|(reason, _)| reason.clone());
-    let expected =
-        [("malformed", json!("3-0")), ("no_id", Value::Null), ("too_large", json!("5-0")), ("unrouted", json!("2-0"))];
+    let expected = [
+        ("malformed", json!("3-0")),
+        ("no_id", Value::Null),
+        ("too_large", json!("5-0")),
+        ("unrouted", json!("2-0")),
+    ];
     assert_eq!(reasons, expected.map(|(reason, id)| (reason.to_owned(), id)));
     let (_, metrics) = bridge.get("/metrics").await.unwrap();
     for reason in ["malformed", "no_id", "too_large", "unrouted"] {
@@ -85,13 +91,15 @@ async fn into_a_sink() {
     let stream = Stream::new(NatsServer::shared().url());
     let dead = format!("{}.dead-letter", stream.name);
     let topics = Topics::new(KafkaBroker::shared().bootstrap());
-    let site = Site::new(&[
-        vendor.source(""),
-        stream.sink("").replace("match = [\"*\"]", "match = [\"messaging.*\"]"),
-        topics.sink("").replace("match = [\"*\"]", "match = [\"messaging.*\"]"),
-        format!("[dead_letter]\nsink = \"bus\"\nto = \"{dead}\"\n"),
-    ]
-    .concat());
+    let site = Site::new(
+        &[
+            vendor.source(""),
+            stream.sink("").replace("match = [\"*\"]", "match = [\"messaging.*\"]"),
+            topics.sink("").replace("match = [\"*\"]", "match = [\"messaging.*\"]"),
+            format!("[dead_letter]\nsink = \"bus\"\nto = \"{dead}\"\n"),
+        ]
+        .concat(),
+    );
     let _bridge = site.start();
     let raw = entry("1-0", "engagementCenter.Idle", r#"{"userId":"a","n":1.0}"#);
     vendor.0.control().emit_raw(&raw).unwrap();

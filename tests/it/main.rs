@@ -4,6 +4,9 @@
 //! container where a Docker engine answers, the real servers kept under `target/brokers/`. A broker that cannot be had
 //! is a failure that says what to install.
 
+// A test fails by panicking, in its helping functions too.
+#![allow(clippy::unwrap_used)]
+
 mod commands;
 mod crash;
 mod dead_letters;

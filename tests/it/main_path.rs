@@ -33,12 +33,17 @@ async fn twenty_thousand(redelivery: Redelivery) {
     let journal = vendor.journal();
     assert_eq!((journal.report.emitted, journal.report.acknowledged), (EVENTS, EVENTS));
     well_behaved(&journal.report);
-    for (what, seen) in [("Kafka", topics.read().await), ("NATS", stream.read().await), ("file", files.read())] {
+    for (what, seen) in
+        [("Kafka", topics.read().await), ("NATS", stream.read().await), ("file", files.read())]
+    {
         assert_eq!(seen.len(), EVENTS as usize, "{what}");
         nothing_lost(what, &journal, &seen, &HashSet::new());
         no_duplicates(what, &seen);
         in_order_per_key(what, &journal, &seen);
-        assert!(seen.iter().filter(|seen| seen.key.is_some()).count() > 10_000, "{what}: most events have a key");
+        assert!(
+            seen.iter().filter(|seen| seen.key.is_some()).count() > 10_000,
+            "{what}: most events have a key"
+        );
     }
 
     // The bridge's own numbers are those of the journal.
@@ -85,7 +90,9 @@ async fn what_is_being_acknowledged_is_readable_already() {
         })
         .await;
         let held: HashSet<String> = control.held_acknowledgements().into_iter().flatten().collect();
-        for (what, seen) in [("Kafka", topics.read().await), ("NATS", stream.read().await), ("file", files.read())] {
+        for (what, seen) in
+            [("Kafka", topics.read().await), ("NATS", stream.read().await), ("file", files.read())]
+        {
             let readable: HashSet<&str> = seen.iter().map(|seen: &Seen| seen.event_id.as_str()).collect();
             let early = held.iter().find(|id| !readable.contains(id.as_str()));
             assert_eq!(early, None, "{what}: acknowledged before it was readable");
@@ -99,19 +106,25 @@ async fn what_is_being_acknowledged_is_readable_already() {
         checked.extend(held);
     }
     control.hold_acknowledgements(false);
-    assert!(checked.len() >= 2_900, "only {} events were looked at while their acknowledgement was held", checked.len());
+    assert!(
+        checked.len() >= 2_900,
+        "only {} events were looked at while their acknowledgement was held",
+        checked.len()
+    );
 }
 
 /// A vendor that is slow to make events is polled, not hammered: one long poll per hold.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_vendor_is_long_polled() {
     let hold = Duration::from_millis(500);
-    let vendor = Vendor::start(Settings { rate: Rate::PerSecond(0.001), total: None, hold, ..settings() }).await;
+    let vendor =
+        Vendor::start(Settings { rate: Rate::PerSecond(0.001), total: None, hold, ..settings() }).await;
     let folder = tempfile::tempdir().unwrap();
     let site = Site::new(&[vendor.source(""), Files(folder.path().to_owned()).sink()].concat());
     let bridge = site.start();
     bridge.ready().await;
-    until("six polls", Duration::from_secs(30), async || vendor.report().answered("events", "200") >= 6).await;
+    until("six polls", Duration::from_secs(30), async || vendor.report().answered("events", "200") >= 6)
+        .await;
     let before = vendor.report().answered("events", "200");
     let started = std::time::Instant::now();
     until("four more polls", Duration::from_secs(30), async || {

@@ -42,7 +42,8 @@ async fn sit_out(vendor: &Vendor, bridge: &Bridge, sink: &str) {
     let before = vendor.report();
     let gets = before.sessions.last().map_or(0, |session| session.gets);
     let over = tokio::time::Instant::now() + INACTIVITY * 7 / 2;
-    until("the outage is long enough", Duration::from_secs(60), async || tokio::time::Instant::now() > over).await;
+    until("the outage is long enough", Duration::from_secs(60), async || tokio::time::Instant::now() > over)
+        .await;
     let after = vendor.report();
     assert_eq!(after.acknowledged, before.acknowledged, "nothing is acknowledged during the outage");
     assert_eq!((after.sessions_created, after.sessions_expired), (1, 0), "the session lives");
@@ -127,7 +128,8 @@ async fn nats_is_away_longer_than_the_inactivity_delay_from_head() {
 /// An unlimited vendor and no broker at all: what is held stays bounded.
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_stays_bounded_while_the_broker_is_away() {
-    let settings = Settings { rate: Rate::Unlimited, total: None, granted_inactivity: Some(INACTIVITY), ..settings() };
+    let settings =
+        Settings { rate: Rate::Unlimited, total: None, granted_inactivity: Some(INACTIVITY), ..settings() };
     let vendor = Vendor::start(settings).await;
     let nowhere = viaduct_testkit::native::free_port().unwrap();
     let topics = Topics::new(&format!("127.0.0.1:{nowhere}"));

@@ -35,16 +35,22 @@ async fn expire_in_mid_stream(redelivery: Redelivery, requeue: Requeue) {
     .await;
     let topics = Topics::new(KafkaBroker::shared().bootstrap());
     let stream = Stream::new(NatsServer::shared().url());
-    let site = Site::new(&[vendor.source(""), topics.sink(""), stream.sink(""), SUBSCRIPTION.to_owned()].concat());
+    let site =
+        Site::new(&[vendor.source(""), topics.sink(""), stream.sink(""), SUBSCRIPTION.to_owned()].concat());
     let mut bridge = site.start();
     for session in 1..=3 {
         let before = vendor.report().acknowledged;
-        until("events flow", Duration::from_secs(60), async || vendor.report().acknowledged > before + 500).await;
+        until("events flow", Duration::from_secs(60), async || vendor.report().acknowledged > before + 500)
+            .await;
         vendor.0.control().expire_all_sessions();
-        until("a new session", Duration::from_secs(60), async || vendor.report().sessions_created == session + 1).await;
+        until("a new session", Duration::from_secs(60), async || {
+            vendor.report().sessions_created == session + 1
+        })
+        .await;
     }
     let before = vendor.report().acknowledged;
-    until("events flow again", Duration::from_secs(60), async || vendor.report().acknowledged > before + 500).await;
+    until("events flow again", Duration::from_secs(60), async || vendor.report().acknowledged > before + 500)
+        .await;
     vendor.0.control().pause();
     vendor.all_acknowledged(Duration::from_secs(60)).await;
     let (exit, _) = bridge.terminate().await;
@@ -119,8 +125,12 @@ async fn faults(redelivery: Redelivery, seed: u64) {
     nothing_lost("Kafka", &journal, &seen, &buried);
     in_order_per_key("Kafka", &journal, &seen);
     // Two events may share an id; nothing else stands here twice.
-    let shared: HashSet<&str> =
-        journal.events.iter().filter(|event| event.shares_id).filter_map(|event| event.event_id.as_deref()).collect();
+    let shared: HashSet<&str> = journal
+        .events
+        .iter()
+        .filter(|event| event.shares_id)
+        .filter_map(|event| event.event_id.as_deref())
+        .collect();
     let repeated: Vec<_> = repeated(&seen).into_keys().filter(|id| !shared.contains(id)).collect();
     assert!(repeated.is_empty(), "{repeated:?}");
     println!("{made} faults: {:?}", journal.report.faults);
@@ -146,7 +156,10 @@ async fn sigterm_drains_and_the_next_start_resumes() {
     let mut acknowledged = 0;
     for _ in 0..3 {
         let mut bridge = site.start();
-        until("events flow", Duration::from_secs(60), async || vendor.report().acknowledged > acknowledged + 2_000).await;
+        until("events flow", Duration::from_secs(60), async || {
+            vendor.report().acknowledged > acknowledged + 2_000
+        })
+        .await;
         let (exit, took) = bridge.terminate().await;
         assert_eq!(exit.code(), Some(0), "{}", site.log());
         assert!(took < Duration::from_secs(5), "{took:?}");

@@ -33,7 +33,10 @@ async fn a_second_process_is_refused() {
     assert!(message.contains("another process uses the state directory"), "{message}");
     assert!(message.contains("hint: stop the other viaduct"), "{message}");
     let before = vendor.report().acknowledged;
-    until("the first one goes on", Duration::from_secs(30), async || vendor.report().acknowledged > before + 50).await;
+    until("the first one goes on", Duration::from_secs(30), async || {
+        vendor.report().acknowledged > before + 50
+    })
+    .await;
     assert_eq!(first.terminate().await.0.code(), Some(0), "{}", site.log());
 }
 
@@ -55,7 +58,8 @@ async fn a_corrupt_or_stale_session_is_not_trusted() {
     bridge.terminate().await;
     assert_eq!(vendor.report().sessions_created, 2);
     let aside = std::fs::read_dir(site.path("state/sessions")).unwrap();
-    let names: Vec<String> = aside.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let names: Vec<String> =
+        aside.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
     assert!(names.iter().any(|name| name.contains("corrupt")), "{names:?}");
 
     vendor.0.control().expire_all_sessions();

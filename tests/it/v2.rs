@@ -47,7 +47,8 @@ async fn the_main_path() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_spool_survives_a_kill() {
     let broker = KafkaBroker::start_own();
-    let vendor = Vendor::start(Settings { rate: Rate::PerSecond(500.0), total: Some(1_500), ..settings() }).await;
+    let vendor =
+        Vendor::start(Settings { rate: Rate::PerSecond(500.0), total: Some(1_500), ..settings() }).await;
     let topics = Topics::new(broker.bootstrap());
     let source = vendor.source("api = \"v2\"\nmax_events = 50");
     let site = Site::new(&[source, topics.sink("")].concat());
@@ -55,7 +56,8 @@ async fn the_spool_survives_a_kill() {
     until("events flow", Duration::from_secs(60), async || vendor.report().consumed > 200).await;
     broker.stop().unwrap();
     let before = vendor.report().consumed;
-    until("more is spooled", Duration::from_secs(60), async || vendor.report().consumed >= before + 300).await;
+    until("more is spooled", Duration::from_secs(60), async || vendor.report().consumed >= before + 300)
+        .await;
     // A kill between a response's arrival and its fsync is the one loss that nobody can prevent: pause until the last
     // response has been taken in, then kill.
     vendor.0.control().pause();

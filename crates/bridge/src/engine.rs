@@ -127,7 +127,11 @@ impl Engine {
             spool,
         };
         let (poller, deliveries) = Poller::new(source_settings::of(source), parts).map_err(|error| {
-            Failure::new(Exit::Config, format!("source {name} cannot be started: {error}"), "see the hint above")
+            Failure::new(
+                Exit::Config,
+                format!("source {name} cannot be started: {error}"),
+                "see the hint above",
+            )
         })?;
         self.telemetry.add_source(name.clone(), poller.status());
 
@@ -154,7 +158,15 @@ impl Engine {
                     Lane::new(name.clone(), handle.clone(), None, reports.clone(), self.telemetry.clone());
                 let name = name.clone();
                 self.tasks.spawn(async move { TaskEnd::Lane(name, lane.run().await) });
-                (sender, DeadLetterRoute::sink(&source.name, &source.org_id, to, sinks::naming(&config.sink(*sink).kind)))
+                (
+                    sender,
+                    DeadLetterRoute::sink(
+                        &source.name,
+                        &source.org_id,
+                        to,
+                        sinks::naming(&config.sink(*sink).kind),
+                    ),
+                )
             }
         };
         let pipeline = Source {
@@ -186,12 +198,7 @@ impl Engine {
         self.telemetry.clone()
     }
 
-    /// Stops polling; [`Engine::run`] then comes to its end.
-    pub(crate) fn stop(&self) {
-        self.stop.cancel();
-    }
-
-    /// A handle to stop with.
+    /// Cancelled, it stops the polling, and [`Engine::run`] comes to its end.
     pub(crate) fn stopper(&self) -> CancellationToken {
         self.stop.clone()
     }
@@ -203,7 +210,11 @@ impl Engine {
     pub(crate) async fn run(&mut self) -> Result<Summary, Failure> {
         while let Some(ended) = self.tasks.join_next().await {
             let ended = ended.map_err(|error| {
-                Failure::new(Exit::Software, format!("a task of the bridge broke: {error}"), "please report this")
+                Failure::new(
+                    Exit::Software,
+                    format!("a task of the bridge broke: {error}"),
+                    "please report this",
+                )
             })?;
             match ended {
                 TaskEnd::Source | TaskEnd::Lane(_, Ok(())) => {}
@@ -244,7 +255,12 @@ impl Engine {
     }
 }
 
-fn spawn_lane(tasks: &mut JoinSet<TaskEnd>, best_effort: &mut JoinSet<()>, sink: &Arc<SinkHandle>, lane: Lane) {
+fn spawn_lane(
+    tasks: &mut JoinSet<TaskEnd>,
+    best_effort: &mut JoinSet<()>,
+    sink: &Arc<SinkHandle>,
+    lane: Lane,
+) {
     let name = sink.name.clone();
     if sink.required {
         tasks.spawn(async move { TaskEnd::Lane(name, lane.run().await) });

@@ -69,7 +69,11 @@ fn configured(args: &ConfigArgs) -> Result<Config, Failure> {
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        Failure::new(Exit::Software, format!("the runtime cannot be started: {error}"), "check the limits of the process")
+        Failure::new(
+            Exit::Software,
+            format!("the runtime cannot be started: {error}"),
+            "check the limits of the process",
+        )
     })?;
     let ended = runtime.block_on(command);
     // A blocking call of a broker's client that waits for an answer must not hold up the end of the process.

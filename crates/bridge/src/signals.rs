@@ -16,10 +16,17 @@ impl Signals {
     pub(crate) fn install() -> Result<Self, Failure> {
         let install = |kind| {
             signal(kind).map_err(|error| {
-                Failure::new(Exit::Software, format!("signal handlers cannot be installed: {error}"), "please report this")
+                Failure::new(
+                    Exit::Software,
+                    format!("signal handlers cannot be installed: {error}"),
+                    "please report this",
+                )
             })
         };
-        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+        })
     }
 
     /// The next signal, by name.

@@ -15,8 +15,9 @@ use crate::signals::Signals;
 pub(crate) async fn simulate(args: SimulateArgs) -> Result<(), Failure> {
     logging::init(&Log { level: "info".to_owned(), format: LogFormat::Auto });
     let mut signals = Signals::install()?;
-    let settings = Settings::try_from(args)
-        .map_err(|error| Failure::new(Exit::Usage, format!("simulate: --{error}"), "see viaduct simulate --help"))?;
+    let settings = Settings::try_from(args).map_err(|error| {
+        Failure::new(Exit::Usage, format!("simulate: --{error}"), "see viaduct simulate --help")
+    })?;
     let address = settings.listen;
     let org = settings.org.clone();
     let running = Simulator::start(settings).await.map_err(|error| {

@@ -31,7 +31,9 @@ impl StateDir {
                 "make it writable for this user, or set state.dir to another directory",
             )
         };
-        for directory in [path.to_owned(), path.join("sessions"), path.join("spool"), path.join("dead-letters")] {
+        for directory in
+            [path.to_owned(), path.join("sessions"), path.join("spool"), path.join("dead-letters")]
+        {
             fs::create_dir_all(directory).map_err(unusable)?;
         }
         let lock_path = path.join("lock");

@@ -1,6 +1,6 @@
 //! Exponential backoff with full jitter, its randomness injected.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::settings::RetrySettings;
 
@@ -40,6 +40,8 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

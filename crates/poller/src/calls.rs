@@ -137,7 +137,8 @@ impl Calls {
         let received_at = Instant::now();
         let took = started.elapsed();
         if self.api == ApiVersion::V3 {
-            let entries = parse(answer.body, self.api, received_at, Completeness::Whole).map_err(unreadable)?;
+            let entries =
+                parse(answer.body, self.api, received_at, Completeness::Whole).map_err(unreadable)?;
             return Ok(Response { session, entries, spooled: None, took });
         }
         let completeness = if answer.torn.is_some() { Completeness::Cut } else { Completeness::Whole };
@@ -178,7 +179,8 @@ impl Calls {
     pub(crate) fn read_back(&self, spool: &Arc<Spool>, turn: Waiting) -> Call<ReadBack> {
         let (spool, api) = (spool.clone(), self.api);
         Box::pin(async move {
-            let result = spool.read(turn.number).await.map(|spooled| spooled.and_then(|s| entries_of(s, api)));
+            let result =
+                spool.read(turn.number).await.map(|spooled| spooled.and_then(|s| entries_of(s, api)));
             ReadBack { turn, result }
         })
     }

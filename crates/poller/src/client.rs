@@ -87,7 +87,10 @@ impl VendorClient {
         let mut url = self.settings.api_url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             let org = self.settings.org_id.as_str();
-            segments.pop_if_empty().extend(["via", version.as_str(), "organizations", org, "streaming"]).extend(path);
+            segments
+                .pop_if_empty()
+                .extend(["via", version.as_str(), "organizations", org, "streaming"])
+                .extend(path);
         }
         url
     }
@@ -132,8 +135,8 @@ impl VendorClient {
                 let asked = asked.to_string();
                 let delay = SessionProperty { property_name: "inactivityDelay", property_value: &asked };
                 let others = session.properties.iter().filter(|(name, _)| *name != "inactivityDelay");
-                let others =
-                    others.map(|(name, value)| SessionProperty { property_name: name, property_value: value });
+                let others = others
+                    .map(|(name, value)| SessionProperty { property_name: name, property_value: value });
                 request.json(&std::iter::once(delay).chain(others).collect::<Vec<_>>())
             }
         };
@@ -191,8 +194,9 @@ impl VendorClient {
         let operation = Operation::Acknowledge;
         let url = self.url(ApiVersion::V3, &["acknowledge"]);
         let events = ids.iter().map(|id| AcknowledgeEvent { event_id: id }).collect();
-        let request =
-            self.in_session(Method::POST, url, access, session, operation)?.json(&AcknowledgePayload { events });
+        let request = self
+            .in_session(Method::POST, url, access, session, operation)?
+            .json(&AcknowledgePayload { events });
         let answer = self.caller.call(operation, request, MAX_BODY, false).await?;
         if answer.status == 204 || answer.body.trim_ascii().is_empty() {
             return Ok(AcknowledgeAnswer { everything: true, ..AcknowledgeAnswer::default() });
@@ -284,8 +288,9 @@ impl fmt::Debug for VendorClient {
 }
 
 fn json<'a, T: Deserialize<'a>>(operation: Operation, answer: &'a Answer) -> Result<T, CallError> {
-    serde_json::from_slice(&answer.body)
-        .map_err(|error| unreadable(operation, &format!("the answer is not as documented ({:?})", error.classify())))
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        unreadable(operation, &format!("the answer is not as documented ({:?})", error.classify()))
+    })
 }
 
 fn unreadable(operation: Operation, detail: &str) -> CallError {

@@ -226,9 +226,7 @@ fn payload_of(fields: &Fields) -> Payload<'_> {
         PayloadText::Missing => Payload::Missing,
         PayloadText::Null => Payload::Null,
         PayloadText::Text(text) => Payload::Text(text.get(&fields.body)),
-        PayloadText::Json => {
-            Payload::Json(fields.payload_span.map_or("", |span| &fields.body[span.range()]))
-        }
+        PayloadText::Json => Payload::Json(fields.payload_span.map_or("", |span| &fields.body[span.range()])),
     }
 }
 

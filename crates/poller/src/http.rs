@@ -91,7 +91,8 @@ impl Caller {
     ) -> Result<Answer, CallError> {
         let request = request.build().map_err(|error| transport_error(operation, &error))?;
         let secrets = secrets_of(&request);
-        let response = self.http.execute(request).await.map_err(|error| transport_error(operation, &error))?;
+        let response =
+            self.http.execute(request).await.map_err(|error| transport_error(operation, &error))?;
         *status = Some(response.status().as_u16());
         if response.status().is_success() {
             return read(operation, response, limit, keep_torn).await;
@@ -108,7 +109,10 @@ impl Caller {
 fn secrets_of(request: &Request) -> Vec<String> {
     let values = [AUTHORIZATION, HeaderName::from_static("x-api-key")];
     let values = values.iter().filter_map(|name| request.headers().get(name)?.to_str().ok());
-    values.map(|value| value.trim_start_matches("Bearer ").to_owned()).filter(|value| !value.is_empty()).collect()
+    values
+        .map(|value| value.trim_start_matches("Bearer ").to_owned())
+        .filter(|value| !value.is_empty())
+        .collect()
 }
 
 async fn read(
@@ -252,7 +256,9 @@ mod tests {
     fn a_status_means_one_thing() {
         use FailureKind as K;
         let expired = body(r#"{"code":400,"message":"Invalid or expired session"}"#);
-        let nested = body(r#"{"code":400,"message":"bad request","errors":[{"message":"invalid or expired session."}]}"#);
+        let nested = body(
+            r#"{"code":400,"message":"bad request","errors":[{"message":"invalid or expired session."}]}"#,
+        );
         let other = body(r#"{"code":400,"message":"maxEvents is invalid"}"#);
         assert_eq!(kind_of(Operation::Events, 400, Some(&expired)), K::Expired);
         assert_eq!(kind_of(Operation::Acknowledge, 400, Some(&nested)), K::Expired);

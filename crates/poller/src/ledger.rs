@@ -289,7 +289,11 @@ impl Ledger {
             && let Some(id) = self.ready.pop_front()
         {
             let Some(record) = self.records.get_mut(&id) else { continue };
-            if record.contents.iter().any(|content| matches!(content.state, State::InFlight | State::Released)) {
+            if record
+                .contents
+                .iter()
+                .any(|content| matches!(content.state, State::InFlight | State::Released))
+            {
                 record.queued = false;
                 self.settle_siblings(&id, now);
             } else {
@@ -437,7 +441,11 @@ impl Ledger {
     /// Moves the durable contents of an id to the remembered ones.
     fn remember_durable(&mut self, key: &Arc<str>) {
         while let Some(hash) = self.records.get_mut(key).and_then(|record| {
-            record.contents.iter_mut().find(|content| content.state == State::Durable).map(|content| content.hash)
+            record
+                .contents
+                .iter_mut()
+                .find(|content| content.state == State::Durable)
+                .map(|content| content.hash)
         }) {
             self.durable -= 1;
             if let Some(content) = self.content(key, hash) {
@@ -495,7 +503,11 @@ impl Content {
 
 /// Entries with an id are found by it, entries without one by their content.
 fn key_of(identity: &Identity) -> Arc<str> {
-    if identity.id().is_empty() { format!("\0{}", identity.hash()).into() } else { identity.shared_id().clone() }
+    if identity.id().is_empty() {
+        format!("\0{}", identity.hash()).into()
+    } else {
+        identity.shared_id().clone()
+    }
 }
 
 #[cfg(test)]

@@ -269,7 +269,9 @@ fn v2_is_done_when_it_is_durable() {
 #[test]
 fn an_end_event_is_known_while_it_is_held() {
     let mut ledger = ledger();
-    let Receipt::HandOut(handle) = ledger.receive(&identity("1", 1), "c", true, false, now()) else { panic!() };
+    let Receipt::HandOut(handle) = ledger.receive(&identity("1", 1), "c", true, false, now()) else {
+        panic!()
+    };
     assert!(ledger.ending());
     ledger.settle(handle, true, now());
     assert!(ledger.ending());

@@ -92,8 +92,8 @@ pub use parse::{Unreadable, parse_entry, parse_response};
 pub use poller::{Parts, Poller};
 pub use secret::Secret;
 pub use settings::{
-    ApiVersion, AuthSettings, ClientAuth, OnShutdown, RealmIn, RetrySettings, SessionSettings, SourceSettings,
-    Subscription,
+    ApiVersion, AuthSettings, ClientAuth, OnShutdown, RealmIn, RetrySettings, SessionSettings,
+    SourceSettings, Subscription,
 };
 pub use spool::{Spool, SpoolError};
 pub use status::{Phase, SourceStatus};

@@ -139,7 +139,7 @@ impl Parser<'_> {
         };
         let id = match self.field(&scan, self.id_key()) {
             None => None,
-            Some(value) if value == "null" => None,
+            Some("null") => None,
             Some(value) if value.starts_with('"') => Some(decode(value)),
             Some(_) => return self.malformed(raw, None, format!("{} is not a string", self.id_key())),
         };

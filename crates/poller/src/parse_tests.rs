@@ -23,7 +23,11 @@ fn malformed(entry: &Entry) -> &Malformed {
 }
 
 fn list(entries: &[&str]) -> String {
-    format!(r#"{{"kind":"via#streamingEventCollection","totalItems":{},"events":[{}]}}"#, entries.len(), entries.join(","))
+    format!(
+        r#"{{"kind":"via#streamingEventCollection","totalItems":{},"events":[{}]}}"#,
+        entries.len(),
+        entries.join(",")
+    )
 }
 
 fn good(id: u32) -> String {
@@ -59,10 +63,15 @@ fn the_documented_v3_event_has_all_its_fields() {
 
 #[test]
 fn v2_uses_its_own_names() {
-    let body = list(&[r#"{"kind":"via#chatEvent","id":"159e","type":"chat.SendText","schemaVersion":1,"payload":"{}"}"#]);
+    let body = list(&[
+        r#"{"kind":"via#chatEvent","id":"159e","type":"chat.SendText","schemaVersion":1,"payload":"{}"}"#,
+    ]);
     let entries = parse_response(body.into_bytes(), ApiVersion::V2, Instant::now()).unwrap();
     let event = event(&entries[0]);
-    assert_eq!((event.id(), event.event_type(), event.schema_version()), ("159e", "chat.SendText", Some("1")));
+    assert_eq!(
+        (event.id(), event.event_type(), event.schema_version()),
+        ("159e", "chat.SendText", Some("1"))
+    );
 }
 
 #[test]
@@ -77,7 +86,9 @@ fn the_content_hash_is_fixed_for_ever() {
 
 #[test]
 fn the_hash_tells_apart_what_differs_and_only_that() {
-    let hash = |fields: &str| v3(&list(&[&format!(r#"{{"eventId":"1","eventType":"a.B"{fields}}}"#)]))[0].identity().hash();
+    let hash = |fields: &str| {
+        v3(&list(&[&format!(r#"{{"eventId":"1","eventType":"a.B"{fields}}}"#)]))[0].identity().hash()
+    };
     let base = hash(r#","publishedTime":"t","payload":"{}""#);
     assert_eq!(base, hash(r#", "payload": "\u007b}", "publishedTime":"t", "schemaVersion":"2", "new":[1]"#));
     for other in [
@@ -107,18 +118,24 @@ fn types_without_a_category_are_unknown() {
 fn payloads_of_every_kind() {
     let payload = |text: &str| {
         let entries = v3(&list(&[&format!(r#"{{"eventId":"1","eventType":"a.B"{text}}}"#)]));
-        format!("{:?}", match event(&entries[0]).payload() {
-            Payload::Missing => "missing".to_owned(),
-            Payload::Null => "null".to_owned(),
-            Payload::Text(text) => format!("text {text}"),
-            Payload::Json(text) => format!("json {text}"),
-        })
+        format!(
+            "{:?}",
+            match event(&entries[0]).payload() {
+                Payload::Missing => "missing".to_owned(),
+                Payload::Null => "null".to_owned(),
+                Payload::Text(text) => format!("text {text}"),
+                Payload::Json(text) => format!("json {text}"),
+            }
+        )
     };
     assert_eq!(payload(""), "\"missing\"");
     assert_eq!(payload(r#","payload":null"#), "\"null\"");
     assert_eq!(payload(r#","payload":"""#), "\"text \"");
     assert_eq!(payload(r#","payload": 1.0"#), "\"json 1.0\"");
-    assert_eq!(payload(r#","payload":{"n": 12345678901234567890}"#), r#""json {\"n\": 12345678901234567890}""#);
+    assert_eq!(
+        payload(r#","payload":{"n": 12345678901234567890}"#),
+        r#""json {\"n\": 12345678901234567890}""#
+    );
     assert_eq!(payload(r#","payload":[true]"#), "\"json [true]\"");
 }
 
@@ -216,14 +233,17 @@ fn two_broken_neighbours_are_two_entries() {
 
 #[test]
 fn an_empty_list_is_one_in_every_dress() {
-    for body in ["", " \n", r#"{"events":[]}"#, r#"{"kind":"x","totalItems":0,"events": [ ] }"#, r#"{"events":null}"#] {
+    for body in
+        ["", " \n", r#"{"events":[]}"#, r#"{"kind":"x","totalItems":0,"events": [ ] }"#, r#"{"events":null}"#]
+    {
         assert!(v3(body).is_empty(), "{body}");
     }
 }
 
 #[test]
 fn what_is_no_event_list_is_an_error() {
-    let parse = |body: &str| parse_response(body.into(), ApiVersion::V3, Instant::now()).map(|entries| entries.len());
+    let parse =
+        |body: &str| parse_response(body.into(), ApiVersion::V3, Instant::now()).map(|entries| entries.len());
     assert_eq!(parse("<html>busy</html>"), Err(Unreadable::NotJson));
     assert_eq!(parse("{}"), Err(Unreadable::NoEvents));
     assert_eq!(parse(r#"{"events":"none"}"#), Err(Unreadable::NoEvents));
@@ -247,7 +267,8 @@ fn a_cut_v2_response_gives_what_is_whole_and_reports_the_rest() {
     let second = body.find(r#"{"id":"2""#).unwrap();
     for end in second + 1..second + entry(2).len() {
         let entries =
-            parse(body.as_bytes()[..end].to_vec(), ApiVersion::V2, Instant::now(), Completeness::Cut).unwrap();
+            parse(body.as_bytes()[..end].to_vec(), ApiVersion::V2, Instant::now(), Completeness::Cut)
+                .unwrap();
         assert_eq!(entries.len(), 2, "{}", &body[..end]);
         assert_eq!(event(&entries[0]).id(), "1");
         assert!(malformed(&entries[1]).detail().contains("cut off"));
@@ -264,7 +285,10 @@ fn an_entry_can_be_parsed_alone() {
 
 #[test]
 fn debug_output_has_no_payload() {
-    let entries = v3(&list(&[r#"{"eventId":"1","eventType":"a.B","payload":"4111111111111111"}"#, r#"{"x":4111111111111111}"#]));
+    let entries = v3(&list(&[
+        r#"{"eventId":"1","eventType":"a.B","payload":"4111111111111111"}"#,
+        r#"{"x":4111111111111111}"#,
+    ]));
     assert!(!format!("{entries:?}").contains("4111"));
     assert!(!format!("{:?}", event(&entries[0]).payload()).contains("4111"));
 }

@@ -372,7 +372,9 @@ impl Run {
             warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; a restart publishes some events again");
         }
         self.calls.spool_pending().await.map_err(|error| {
-            PollerError::Spool(format!("a response that the vendor does not hold any more could not be written: {error}"))
+            PollerError::Spool(format!(
+                "a response that the vendor does not hold any more could not be written: {error}"
+            ))
         })?;
         self.status.send_modify(|status| {
             *status = SourceStatus { phase: Phase::Stopped, unacknowledged, ..SourceStatus::default() };
@@ -396,7 +398,6 @@ async fn ended<T>(call: &mut Option<Call<T>>) -> T {
 
 /// The machine for these settings.
 pub(crate) fn machine(settings: &SourceSettings, teller: &Teller) -> Machine {
-    let resumed =
-        teller.session().map(|saved| (saved.session_id.clone(), saved.inactivity_delay()));
+    let resumed = teller.session().map(|saved| (saved.session_id.clone(), saved.inactivity_delay()));
     Machine::new(Policy::of(settings), jitter(), resumed)
 }

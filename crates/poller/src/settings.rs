@@ -165,7 +165,10 @@ impl SourceSettings {
     /// The first of those rules that does not hold.
     pub fn check(&self) -> Result<(), BuildError> {
         if !(1..=200).contains(&self.max_events) {
-            return Err(BuildError::Settings(format!("max_events is {}, it must be 1 to 200", self.max_events)));
+            return Err(BuildError::Settings(format!(
+                "max_events is {}, it must be 1 to 200",
+                self.max_events
+            )));
         }
         if self.max_in_flight == 0 {
             return Err(BuildError::Settings("max_in_flight is 0, nothing could ever be polled".to_owned()));

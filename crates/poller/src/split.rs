@@ -62,7 +62,8 @@ pub(crate) fn id_in(raw: &str, id_key: &str) -> Option<String> {
     let end = string_end(raw, value)?;
     let literal = &raw[value..end];
     // A missing quote makes an "id" of everything up to the next one; such an id is none.
-    let plausible = literal.len() <= 512 && !literal.bytes().any(|byte| byte < b' ' || b"{}[]".contains(&byte));
+    let plausible =
+        literal.len() <= 512 && !literal.bytes().any(|byte| byte < b' ' || b"{}[]".contains(&byte));
     plausible.then(|| decode(literal).into_owned())
 }
 
@@ -174,7 +175,8 @@ fn balanced_entry(body: &str, at: usize, id_key: &str) -> Option<usize> {
         _ => false,
     };
     let entry = &body[at..end];
-    let ids = std::iter::successors(find_key(entry, id_key, 0), |(end, _)| find_key(entry, id_key, *end)).count();
+    let ids =
+        std::iter::successors(find_key(entry, id_key, 0), |(end, _)| find_key(entry, id_key, *end)).count();
     (goes_on && ids <= 1 && end > at).then_some(end)
 }
 

@@ -271,9 +271,15 @@ mod tests {
         let path = dir.path().join("spool.redb");
         filled(&path, 3).await;
         let spool = Spool::open(&path).unwrap();
-        assert_eq!(spool.waiting().iter().map(|w| (w.number, w.entries)).collect::<Vec<_>>(), [(1, 0), (2, 1), (3, 2)]);
+        assert_eq!(
+            spool.waiting().iter().map(|w| (w.number, w.entries)).collect::<Vec<_>>(),
+            [(1, 0), (2, 1), (3, 2)]
+        );
         let second = spool.read(2).await.unwrap().unwrap();
-        assert_eq!((second.session, second.torn, second.body), ("s".into(), true, "body 1".repeat(200).into_bytes()));
+        assert_eq!(
+            (second.session, second.torn, second.body),
+            ("s".into(), true, "body 1".repeat(200).into_bytes())
+        );
         spool.remove(vec![2, 1]).await.unwrap();
         assert_eq!(spool.read(1).await.unwrap(), None);
         assert!(matches!(Spool::open(&path), Err(SpoolError::InUse(_))));
@@ -289,7 +295,8 @@ mod tests {
         let intact = dir.path().join("intact.redb");
         filled(&intact, 20).await;
         let bytes = std::fs::read(&intact).unwrap();
-        let mut damaged: Vec<Vec<u8>> = vec![b"garbage".to_vec(), vec![0xff; 100_000], bytes[..bytes.len() / 2].to_vec()];
+        let mut damaged: Vec<Vec<u8>> =
+            vec![b"garbage".to_vec(), vec![0xff; 100_000], bytes[..bytes.len() / 2].to_vec()];
         for at in (0..bytes.len()).step_by(bytes.len() / 40) {
             let mut flipped = bytes.clone();
             for byte in &mut flipped[at..(at + 64).min(bytes.len())] {
@@ -302,9 +309,9 @@ mod tests {
             let path = dir.path().join(format!("{n}.redb"));
             std::fs::write(&path, content).unwrap();
             let spool = Spool::open(&path).unwrap();
-            let aside = std::fs::read_dir(dir.path())
-                .unwrap()
-                .any(|file| file.unwrap().file_name().to_string_lossy().starts_with(&format!("{n}.redb.corrupt-")));
+            let aside = std::fs::read_dir(dir.path()).unwrap().any(|file| {
+                file.unwrap().file_name().to_string_lossy().starts_with(&format!("{n}.redb.corrupt-"))
+            });
             set_aside += usize::from(aside);
             assert_eq!(spool.waiting().is_empty(), aside, "set aside, or as it was written");
             for waiting in spool.waiting() {

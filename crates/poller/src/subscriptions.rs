@@ -218,7 +218,10 @@ mod tests {
             "creationTime":"1985-04-12T23:20:50.525Z"}]}"#;
         let list: WireList = serde_json::from_str(text).unwrap();
         let actual = list.subscriptions.into_iter().next().unwrap().into_actual();
-        assert_eq!((actual.id.as_str(), &*actual.subscription.resource_ids), ("ab7dbcbc", &["2d890d0d2a6ac46".to_owned()][..]));
+        assert_eq!(
+            (actual.id.as_str(), &*actual.subscription.resource_ids),
+            ("ab7dbcbc", &["2d890d0d2a6ac46".to_owned()][..])
+        );
         let none: WireList = serde_json::from_str(r#"{"subscriptions":null}"#).unwrap();
         assert!(none.subscriptions.is_empty());
         let sent = serde_json::to_string(&Wire::declared(&subscription("d", &["Idle"], &[]))).unwrap();

@@ -69,7 +69,8 @@ impl Teller {
         match notice {
             Notice::SessionCreated { cause } => {
                 ledger.begin_session();
-                let session = self.session.as_ref().map(|session| session.session_id.short()).unwrap_or_default();
+                let session =
+                    self.session.as_ref().map(|session| session.session_id.short()).unwrap_or_default();
                 info!(%source, session, cause = cause.as_str(), "session created");
                 self.observer.observe(Observation::SessionCreated { cause });
                 self.save();

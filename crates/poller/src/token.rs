@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderValue, ACCEPT};
+use reqwest::header::{ACCEPT, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -82,7 +82,8 @@ impl TokenProvider {
         let mut request = self.caller.http.post(url).timeout(CALL_TIMEOUT).header(ACCEPT, "application/json");
         match settings.client_auth {
             ClientAuth::Basic => {
-                let [id, secret] = [&client_id, &client_secret].map(|text| form_encoded(text.expose_secret()));
+                let [id, secret] =
+                    [&client_id, &client_secret].map(|text| form_encoded(text.expose_secret()));
                 request = request.basic_auth(id, Some(secret));
             }
             ClientAuth::Post => {
@@ -94,7 +95,11 @@ impl TokenProvider {
         let token: TokenAnswer = serde_json::from_slice(&answer.body)
             .map_err(|_| unreadable("the answer is not JSON with an access_token"))?;
         let lifetime = token.lifetime().unwrap_or(ASSUMED_LIFETIME);
-        Ok(Access { bearer: header("access token", &format!("Bearer {}", token.access_token))?, api_key, lifetime })
+        Ok(Access {
+            bearer: header("access token", &format!("Bearer {}", token.access_token))?,
+            api_key,
+            lifetime,
+        })
     }
 }
 

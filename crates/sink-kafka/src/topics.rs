@@ -138,8 +138,14 @@ impl Topics {
         let made = tokio::task::spawn_blocking(move || config.create::<AdminClient<DefaultClientContext>>());
         let admin = match made.await {
             Ok(Ok(admin)) => admin,
-            Ok(Err(error)) => return Ok(debug!(%error, "no admin client can be made")),
-            Err(stopped) => return Ok(debug!(%stopped, "no admin client can be made")),
+            Ok(Err(error)) => {
+                debug!(%error, "no admin client can be made");
+                return Ok(());
+            }
+            Err(stopped) => {
+                debug!(%stopped, "no admin client can be made");
+                return Ok(());
+            }
         };
         // -1 asks for the brokers' default (KIP-464).
         let replication = TopicReplication::Fixed(creation.replication_factor.unwrap_or(-1));

@@ -59,7 +59,8 @@ impl Site {
 
     /// Starts a bridge.
     pub(crate) fn start(&self) -> Bridge {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log file");
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log file");
         let child = viaduct()
             .arg("run")
             .arg("-c")
@@ -109,7 +110,11 @@ impl Bridge {
             if let Some(status) = self.child.try_wait().expect("it can be waited for") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "viaduct is still running; its log ends with\n{}", tail(&self.log));
+            assert!(
+                Instant::now() < deadline,
+                "viaduct is still running; its log ends with\n{}",
+                tail(&self.log)
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -121,7 +126,8 @@ impl Bridge {
 
     /// Resident memory in KiB, as the kernel sees it.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("/proc is there");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("/proc is there");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number")
     }
@@ -158,7 +164,11 @@ impl Bridge {
                 }
                 last = body;
             }
-            assert!(Instant::now() < deadline, "/readyz never said {text:?}; last: {last}\n{}", tail(&self.log));
+            assert!(
+                Instant::now() < deadline,
+                "/readyz never said {text:?}; last: {last}\n{}",
+                tail(&self.log)
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

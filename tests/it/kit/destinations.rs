@@ -117,7 +117,9 @@ impl Files {
         let mut seen = Vec::new();
         for (place, value) in lines(&self.0) {
             let inner = &value["payload"]["payload"]["interactionId"];
-            let key = [inner, &value["payload"]["interactionId"]].into_iter().find(|id| id.as_u64().is_some_and(|id| id > 0));
+            let key = [inner, &value["payload"]["interactionId"]]
+                .into_iter()
+                .find(|id| id.as_u64().is_some_and(|id| id > 0));
             seen.push(Seen {
                 place,
                 key: key.map(ToString::to_string),

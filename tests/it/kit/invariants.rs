@@ -33,17 +33,25 @@ pub(crate) fn nothing_lost(what: &str, journal: &Journal, seen: &[Seen], buried:
         .events
         .iter()
         .filter(|event| !matches!(event.state.as_str(), "lost" | "replaced" | "queued"))
-        .filter(|event| {
-            event.event_id.as_deref().is_some_and(|id| !ids.contains(id) && !buried.contains(id))
-        })
+        .filter(|event| event.event_id.as_deref().is_some_and(|id| !ids.contains(id) && !buried.contains(id)))
         .collect();
-    assert!(missing.is_empty(), "{what}: {} events are lost, the first: {:?}", missing.len(), missing.first());
+    assert!(
+        missing.is_empty(),
+        "{what}: {} events are lost, the first: {:?}",
+        missing.len(),
+        missing.first()
+    );
 }
 
 /// I3 where nothing crashed: nothing stands here twice.
 pub(crate) fn no_duplicates(what: &str, seen: &[Seen]) {
     let repeated = repeated(seen);
-    assert!(repeated.is_empty(), "{what}: {} ids stand here twice, one: {:?}", repeated.len(), repeated.iter().next());
+    assert!(
+        repeated.is_empty(),
+        "{what}: {} ids stand here twice, one: {:?}",
+        repeated.len(),
+        repeated.iter().next()
+    );
 }
 
 /// The ids that stand here more than once, and how often more.
@@ -71,7 +79,8 @@ pub(crate) fn in_order_per_key(what: &str, journal: &Journal, seen: &[Seen]) {
     let mut last: HashMap<(&str, &str), (usize, &str)> = HashMap::new();
     for record in seen {
         let Some(key) = &record.key else { continue };
-        let (after, before) = last.get(&(record.place.as_str(), key.as_str())).copied().unwrap_or((0, "the beginning"));
+        let (after, before) =
+            last.get(&(record.place.as_str(), key.as_str())).copied().unwrap_or((0, "the beginning"));
         let positions = of_id.get(record.event_id.as_str());
         let found = positions.and_then(|positions| positions.iter().find(|position| **position >= after));
         let Some(found) = found else {

@@ -42,7 +42,11 @@ impl Vendor {
     /// The whole journal.
     pub(crate) fn journal(&self) -> Journal {
         let control = self.0.control();
-        Journal { report: self.0.report(), events: control.events(0, usize::MAX), deliveries: control.deliveries() }
+        Journal {
+            report: self.0.report(),
+            events: control.events(0, usize::MAX),
+            deliveries: control.deliveries(),
+        }
     }
 
     /// Waits until everything that arose is acknowledged, or has become nothing that could be.

@@ -104,7 +104,8 @@ async fn readyz(State(telemetry): State<Arc<Telemetry>>, RawQuery(query): RawQue
         let weight = if sink.required { "" } else { " (best effort)" };
         lines.push((state.up, format!("sink {}{weight}: {reason}", sink.name)));
     }
-    let verbose = query.as_deref().is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
+    let verbose =
+        query.as_deref().is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
     let mut body = String::from(if ready { "ready\n" } else { "not ready\n" });
     for (ok, line) in &lines {
         if verbose || !ok {
@@ -135,10 +136,14 @@ mod tests {
 
     #[test]
     fn only_localhost_and_addresses_are_local() {
-        for host in ["localhost", "LOCALHOST:9464", "127.0.0.1", "127.0.0.1:9464", "[::1]:9464", "::1", "10.0.0.7:80"] {
+        for host in
+            ["localhost", "LOCALHOST:9464", "127.0.0.1", "127.0.0.1:9464", "[::1]:9464", "::1", "10.0.0.7:80"]
+        {
             assert!(is_local(host), "{host}");
         }
-        for host in ["", "evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.1.evil.example"] {
+        for host in
+            ["", "evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.1.evil.example"]
+        {
             assert!(!is_local(host), "{host}");
         }
     }

@@ -71,7 +71,10 @@ impl Status {
         let sinks = telemetry.sinks();
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            sources: sources.iter().map(|(name, status)| (name.to_string(), source_state(name, status, &counts))).collect(),
+            sources: sources
+                .iter()
+                .map(|(name, status)| (name.to_string(), source_state(name, status, &counts)))
+                .collect(),
             sinks: sinks.iter().map(|sink| (sink.name.to_string(), sink_state(sink, &counts))).collect(),
         }
     }
@@ -125,7 +128,8 @@ fn source_state(name: &Arc<str>, status: &SourceStatus, counts: &Counts) -> Sour
 
 fn sink_state(sink: &SinkHandle, counts: &Counts) -> SinkState {
     let state = sink.state();
-    let published = counts.published.iter().filter(|((_, name, _), _)| *name == sink.name).map(|(_, count)| count);
+    let published =
+        counts.published.iter().filter(|((_, name, _), _)| *name == sink.name).map(|(_, count)| count);
     let retries = counts.sink_retries.iter().filter(|((name, _), _)| *name == sink.name);
     SinkState {
         up: state.up,

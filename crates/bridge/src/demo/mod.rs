@@ -57,7 +57,8 @@ pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let admin_address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let mut engine = Engine::start(&config).await?;
     let _admin = admin::serve(listener, engine.telemetry());
-    let destinations = view::Destinations { kafka: kafka.as_deref(), in_memory: mock.is_some(), nats: args.nats.as_ref() };
+    let destinations =
+        view::Destinations { kafka: kafka.as_deref(), in_memory: mock.is_some(), nats: args.nats.as_ref() };
     view::introduce(&simulator.url(), &destinations, admin_address, &file);
 
     let telemetry = engine.telemetry();
@@ -112,7 +113,10 @@ pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
     if !drained || !matches!(summary, Ok(Ok(summary)) if summary.unacknowledged == 0) {
         return Err(Failure::new(
             Exit::Unavailable,
-            format!("{} events are still unacknowledged: a destination did not take them in time", report.unacknowledged),
+            format!(
+                "{} events are still unacknowledged: a destination did not take them in time",
+                report.unacknowledged
+            ),
             "is the broker given by --kafka or --nats reachable?",
         ));
     }
@@ -124,13 +128,21 @@ pub(crate) async fn demo(args: &DemoArgs) -> Result<(), Failure> {
 async fn simulator(args: &DemoArgs) -> Result<Running, Failure> {
     let settings = Settings { rate: Rate::PerSecond(args.rate), total: args.events, ..Settings::default() };
     Simulator::start(settings).await.map_err(|error| {
-        Failure::new(Exit::Unavailable, format!("the simulator cannot be started: {error}"), "is loopback available?")
+        Failure::new(
+            Exit::Unavailable,
+            format!("the simulator cannot be started: {error}"),
+            "is loopback available?",
+        )
     })
 }
 
 fn in_memory_kafka() -> Result<MockCluster<'static, rdkafka::producer::DefaultProducerContext>, Failure> {
     let failed = |error: rdkafka::error::KafkaError| {
-        Failure::new(Exit::Unavailable, format!("the in-memory Kafka cannot be started: {error}"), "use --kafka HOST:PORT")
+        Failure::new(
+            Exit::Unavailable,
+            format!("the in-memory Kafka cannot be started: {error}"),
+            "use --kafka HOST:PORT",
+        )
     };
     let cluster = MockCluster::new(1).map_err(failed)?;
     for category in CATEGORIES {
@@ -174,7 +186,8 @@ fn configuration(
     std::fs::write(file, text).map_err(|error| {
         Failure::new(Exit::CantCreate, format!("{} cannot be written: {error}", file.display()), "set TMPDIR")
     })?;
-    Ok(config::load(LoadInput { file: Some(file.to_owned()), env: Vec::new(), overrides: Vec::new() })?.config)
+    Ok(config::load(LoadInput { file: Some(file.to_owned()), env: Vec::new(), overrides: Vec::new() })?
+        .config)
 }
 
 /// Everything that arose was given out and acknowledged.
@@ -194,7 +207,8 @@ fn numbers(telemetry: &Telemetry) -> Numbers {
         *categories.entry(category.clone()).or_default().published.entry(sink.clone()).or_default() += count;
     }
     let sinks = telemetry.sinks();
-    let down = sinks.iter().filter(|sink| !sink.state().up).map(|sink| (sink.name.clone(), sink.state().reason));
+    let down =
+        sinks.iter().filter(|sink| !sink.state().up).map(|sink| (sink.name.clone(), sink.state().reason));
     Numbers { categories, down: down.collect() }
 }
 
@@ -216,7 +230,8 @@ fn agree(telemetry: &Telemetry, report: &Report) -> Result<(), Failure> {
         }
     }
     if !report.misbehaviour.is_empty() {
-        differences.push(format!("the bridge broke rules of the vendor's document: {:?}", report.misbehaviour));
+        differences
+            .push(format!("the bridge broke rules of the vendor's document: {:?}", report.misbehaviour));
     }
     if differences.is_empty() {
         return Ok(());

@@ -119,7 +119,8 @@ fn line(elapsed: Duration, numbers: &Numbers) -> String {
 }
 
 fn table(elapsed: Duration, numbers: &Numbers) -> String {
-    let mut sinks: Vec<&Arc<str>> = numbers.categories.values().flat_map(|row| row.published.keys()).collect();
+    let mut sinks: Vec<&Arc<str>> =
+        numbers.categories.values().flat_map(|row| row.published.keys()).collect();
     sinks.sort();
     sinks.dedup();
     let mut table = format!("{:<18} {:>10}", format!("after {:.1} s", elapsed.as_secs_f64()), "received");

@@ -89,14 +89,22 @@ impl Backlog {
     ///
     /// `jitter` in 0..1 spreads the retries of many lanes. Returns the records whose destination has said no for
     /// longer than the configuration allows: those are dead letters now.
-    pub(crate) fn put_back(&mut self, retried: Vec<(Item, Retry)>, now: Instant, jitter: f64) -> Vec<(Item, Rejection)> {
+    pub(crate) fn put_back(
+        &mut self,
+        retried: Vec<(Item, Retry)>,
+        now: Instant,
+        jitter: f64,
+    ) -> Vec<(Item, Rejection)> {
         let mut given_up = Vec::new();
         let mut parked_now: Vec<Arc<str>> = Vec::new();
         let mut front = Vec::with_capacity(retried.len());
         for (item, retry) in retried {
             let destination = &item.record.destination;
-            let parked =
-                self.parked.entry(destination.clone()).or_insert(Parked { until: now, tries: 0, refused_since: None });
+            let parked = self.parked.entry(destination.clone()).or_insert(Parked {
+                until: now,
+                tries: 0,
+                refused_since: None,
+            });
             if retry.refusal.is_some() {
                 let since = *parked.refused_since.get_or_insert(now);
                 if let RefusedAfter::After(patience) = self.refused_after
@@ -129,7 +137,11 @@ impl Backlog {
 
     /// When the next parked destination may be tried; `None` if nothing that waits is parked.
     pub(crate) fn next_try(&self) -> Option<Instant> {
-        self.items.iter().filter_map(|item| self.parked.get(&item.record.destination)).map(|parked| parked.until).min()
+        self.items
+            .iter()
+            .filter_map(|item| self.parked.get(&item.record.destination))
+            .map(|parked| parked.until)
+            .min()
     }
 }
 
@@ -173,7 +185,8 @@ mod tests {
         }
         let batch = backlog.take_batch(now, 3);
         assert_eq!(sequences(&batch), [1, 2, 3]);
-        let retried = batch.into_iter().filter(|item| &*item.record.destination == "a").map(|item| (item, retry(None)));
+        let retried =
+            batch.into_iter().filter(|item| &*item.record.destination == "a").map(|item| (item, retry(None)));
         assert!(backlog.put_back(retried.collect(), now, 0.0).is_empty());
         backlog.push(item(5, "a"));
         assert_eq!(sequences(&backlog.take_batch(now, 10)), [4]);

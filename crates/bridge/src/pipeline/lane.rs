@@ -142,7 +142,9 @@ impl Lane {
                     }
                     reports.push(tag.report(Fate::Confirmed(receipt)));
                 }
-                Outcome::Rejected(rejection) => reports.push(tag.report(Fate::Rejected(rejection, record.destination))),
+                Outcome::Rejected(rejection) => {
+                    reports.push(tag.report(Fate::Rejected(rejection, record.destination)))
+                }
                 Outcome::Retry(retry) => {
                     self.telemetry.sink_retry(&self.sink.name, retry.reason);
                     self.sink.note_retry(&self.source, &record.destination, &retry);
@@ -155,6 +157,7 @@ impl Lane {
         if !retried.is_empty() {
             for (item, rejection) in backlog.put_back(retried, Instant::now(), rand::random()) {
                 let (tag, record) = Tag::split(item);
+                self.sink.gave_up(&self.source, &record.destination);
                 reports.push(tag.report(Fate::Rejected(rejection, record.destination)));
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tracing::warn;
-use viaduct_poller::{Delivery, Deliveries, DeliveryStream, Entry, SessionId};
+use viaduct_poller::{Deliveries, Delivery, DeliveryStream, Entry, SessionId};
 use viaduct_sink::{Record, Rejection};
 
 use super::backlog::Item;
@@ -136,7 +136,8 @@ impl Source {
         for Delivery { entry, token } in deliveries.items {
             let sequence = slots.next();
             let category = categories.of(&entry);
-            let mut slot = Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
+            let mut slot =
+                Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
             let plan = match &slot.entry {
                 Entry::Event(event) => self.router.plan(event),
                 Entry::Malformed(malformed) => {
@@ -187,7 +188,8 @@ impl Source {
         intended: Option<&str>,
     ) {
         warn!(source = %self.name, %reason, destination = intended, detail, "event goes to the dead letters");
-        let record = self.dead_letter_route.record(&slot.entry, slot.session.as_str(), reason, detail, intended);
+        let record =
+            self.dead_letter_route.record(&slot.entry, slot.session.as_str(), reason, detail, intended);
         let category = slot.category.clone();
         let item = Item { sequence, category, creditor, dead_letter: Some(reason), record };
         // Lanes of dead letters have no capacity, so they are never full.
@@ -214,7 +216,9 @@ impl Source {
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
                 // Settled without waiting for this sink, which is a best-effort one.
-                if let (Fate::Rejected(rejection, destination), Creditor::Sink(sink)) = (&report.fate, report.creditor) {
+                if let (Fate::Rejected(rejection, destination), Creditor::Sink(sink)) =
+                    (&report.fate, report.creditor)
+                {
                     let sink = &self.lanes[sink.get()].sink;
                     warn!(source = %self.name, %sink, destination = %destination, reason = %rejection.reason,
                           detail = rejection.detail, "a best-effort sink rejected an event");

@@ -102,9 +102,11 @@ impl DeadLetterRoute {
             Entry::Event(event) => {
                 (event.raw(), format!("{}.{}", event.id(), event.content_hash().prefix16()), Some(event.id()))
             }
-            Entry::Malformed(malformed) => {
-                (malformed.raw(), format!("malformed.{}", malformed.content_hash().prefix16()), malformed.id())
-            }
+            Entry::Malformed(malformed) => (
+                malformed.raw(),
+                format!("malformed.{}", malformed.content_hash().prefix16()),
+                malformed.id(),
+            ),
         };
         let mut headers: Vec<(&str, &str)> = Vec::with_capacity(8);
         if let Some(intended) = intended {
@@ -175,7 +177,11 @@ fn line(headers: &[(&str, &str)], raw: &str) -> String {
         line.push_str(&text(value));
     }
     line.push_str("},\"event\":");
-    if serde_json::from_str::<IgnoredAny>(raw).is_ok() { line.push_str(raw) } else { line.push_str(&text(raw)) }
+    if serde_json::from_str::<IgnoredAny>(raw).is_ok() {
+        line.push_str(raw)
+    } else {
+        line.push_str(&text(raw))
+    }
     line.push('}');
     line
 }

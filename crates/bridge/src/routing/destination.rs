@@ -22,8 +22,12 @@ pub(crate) enum Naming {
 impl Naming {
     fn allows(self, character: char) -> bool {
         match self {
-            Self::Kafka | Self::File => character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-'),
-            Self::Nats => !character.is_whitespace() && !character.is_control() && !matches!(character, '*' | '>'),
+            Self::Kafka | Self::File => {
+                character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-')
+            }
+            Self::Nats => {
+                !character.is_whitespace() && !character.is_control() && !matches!(character, '*' | '>')
+            }
         }
     }
 
@@ -34,7 +38,8 @@ impl Naming {
         }
         match self {
             Self::Nats if name.is_empty() || name.split('.').any(str::is_empty) => {
-                let tokens: Vec<&str> = name.split('.').map(|token| if token.is_empty() { "_" } else { token }).collect();
+                let tokens: Vec<&str> =
+                    name.split('.').map(|token| if token.is_empty() { "_" } else { token }).collect();
                 *name = tokens.join(".");
             }
             Self::File if name.starts_with('.') => name.replace_range(0..1, "_"),

@@ -87,7 +87,12 @@ impl<'a> Fields<'a> {
     }
 
     /// The first usable value of a field in payload or envelope.
-    pub(crate) fn get<'s>(&'s self, index: FieldIndex, names: &FieldNames, event: &'s Event) -> Option<&'s str> {
+    pub(crate) fn get<'s>(
+        &'s self,
+        index: FieldIndex,
+        names: &FieldNames,
+        event: &'s Event,
+    ) -> Option<&'s str> {
         usable(self.inner[index.0].as_deref())
             .or_else(|| usable(self.outer[index.0].as_deref()))
             .or_else(|| usable(envelope(&names.names[index.0], event)))
@@ -183,7 +188,11 @@ fn scalar(raw: &str) -> Option<Cow<'_, str>> {
     match raw.as_bytes().first()? {
         b'"' => {
             let plain = &raw[1..raw.len() - 1];
-            if plain.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }
+            if plain.contains('\\') {
+                serde_json::from_str(raw).ok().map(Cow::Owned)
+            } else {
+                Some(Cow::Borrowed(plain))
+            }
         }
         b'{' | b'[' | b'n' => None,
         _ => Some(Cow::Borrowed(raw)),
@@ -194,7 +203,7 @@ fn scalar(raw: &str) -> Option<Cow<'_, str>> {
 mod tests {
     use super::*;
 
-    fn read<'a>(text: &'a str, name: &str) -> (Option<String>, Option<String>, bool) {
+    fn read(text: &str, name: &str) -> (Option<String>, Option<String>, bool) {
         let mut names = FieldNames::default();
         let index = names.intern(name);
         let fields = Fields::of_text(text, &names);
@@ -207,8 +216,12 @@ mod tests {
 
     #[test]
     fn finds_scalars_on_both_levels_with_their_text() {
-        let text = r#"{"userId":"u","interactionId":1,"payload":{"interactionId":12345678901234567890,"x":1.0}}"#;
-        assert_eq!(read(text, "interactionId"), (Some("12345678901234567890".into()), Some("1".into()), true));
+        let text =
+            r#"{"userId":"u","interactionId":1,"payload":{"interactionId":12345678901234567890,"x":1.0}}"#;
+        assert_eq!(
+            read(text, "interactionId"),
+            (Some("12345678901234567890".into()), Some("1".into()), true)
+        );
         assert_eq!(read(text, "x"), (Some("1.0".into()), None, true));
         assert_eq!(read(text, "userId"), (None, Some("u".into()), true));
     }
@@ -233,7 +246,9 @@ mod tests {
 
     #[test]
     fn any_json_is_json() {
-        for text in ["123", "1e999", "null", "\"s\"", "[1,2]", " {} ", r#"{"payload":1e999}"#, r#"{"s":"\ud800"}"#] {
+        for text in
+            ["123", "1e999", "null", "\"s\"", "[1,2]", " {} ", r#"{"payload":1e999}"#, r#"{"s":"\ud800"}"#]
+        {
             assert!(read(text, "a").2, "{text}");
         }
     }

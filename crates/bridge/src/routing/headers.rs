@@ -52,7 +52,10 @@ impl Headers {
             attribute(Attribute::CorrelationId, correlation.into());
         }
         if let Some(version) = event.schema_version() {
-            attribute(Attribute::SchemaVersion, shared(&mut self.schema_versions, version, |version| version.into()));
+            attribute(
+                Attribute::SchemaVersion,
+                shared(&mut self.schema_versions, version, |version| version.into()),
+            );
         }
         headers.push(Header { name: HeaderName::ContentType, value: self.json.clone() });
         headers

@@ -2,7 +2,7 @@
 //!
 //! - [`fields`]: the values that keys and templates name
 //! - [`destination`]: templates rendered to topic, subject and file names
-//! - [`format`]: values
+//! - [`mod@format`]: the values of records
 //! - [`headers`]: CloudEvents attributes
 //! - [`dead_letter`]: what an event that cannot be published becomes
 
@@ -19,8 +19,8 @@ use viaduct_poller::Event;
 use viaduct_sink::Record;
 
 pub(crate) use self::dead_letter::{DeadLetterRoute, Reason};
-pub(crate) use self::destination::Naming;
 use self::destination::Destination;
+pub(crate) use self::destination::Naming;
 use self::fields::{FieldIndex, FieldNames, Fields};
 use self::headers::Headers;
 use crate::config::{Format, Route, SinkIndex, Target};
@@ -68,7 +68,13 @@ const KNOWN_TYPES: usize = 1024;
 
 impl Router {
     /// Binds `routes` to the source `source` of organisation `org`; `naming` has an entry for every configured sink.
-    pub(crate) fn new(source: &str, org: &str, source_uri: &str, routes: &[Route], naming: &[Naming]) -> Self {
+    pub(crate) fn new(
+        source: &str,
+        org: &str,
+        source_uri: &str,
+        routes: &[Route],
+        naming: &[Naming],
+    ) -> Self {
         let mut names = FieldNames::default();
         let routes = routes
             .iter()
@@ -103,7 +109,8 @@ impl Router {
         }
         let fields = Fields::of(event, &self.names);
         let timestamp_ms = event.published_time().and_then(milliseconds);
-        let message_id: Arc<str> = format!("{}.{}.{}", self.org, event.id(), event.content_hash().prefix16()).into();
+        let message_id: Arc<str> =
+            format!("{}.{}.{}", self.org, event.id(), event.content_hash().prefix16()).into();
         let mut records: Vec<(SinkIndex, Record)> = Vec::with_capacity(matching.len());
         let mut values: Vec<(Format, bytes::Bytes)> = Vec::with_capacity(1);
         for &index in matching.iter() {
@@ -120,7 +127,8 @@ impl Router {
                 }
             };
             let headers = self.headers.of(event, key.as_ref());
-            let record = Record { destination, key, headers, value, timestamp_ms, message_id: message_id.clone() };
+            let record =
+                Record { destination, key, headers, value, timestamp_ms, message_id: message_id.clone() };
             records.push((target.sink, record));
         }
         if records.is_empty() { Plan::Dropped } else { Plan::Records(records) }

@@ -1,4 +1,4 @@
-//! The configured sinks: opened ([`open`]), and in the state in which people see them.
+//! The configured sinks: opened ([`mod@open`]), and in the state in which people see them.
 
 mod open;
 
@@ -23,8 +23,11 @@ pub(crate) struct SinkHandle {
     /// The sink.
     pub(crate) sink: Arc<dyn Sink>,
     health: HealthWatch,
-    refusals: Mutex<BTreeMap<(Arc<str>, Arc<str>), Refused>>,
+    refusals: Mutex<Refusals>,
 }
+
+/// By source and destination.
+type Refusals = BTreeMap<(Arc<str>, Arc<str>), Refused>;
 
 #[derive(Debug)]
 struct Refused {
@@ -34,9 +37,21 @@ struct Refused {
 
 impl SinkHandle {
     /// Names a sink.
-    pub(crate) fn new(name: &str, required: bool, refused_after: RefusedAfter, sink: Arc<dyn Sink>) -> Arc<Self> {
+    pub(crate) fn new(
+        name: &str,
+        required: bool,
+        refused_after: RefusedAfter,
+        sink: Arc<dyn Sink>,
+    ) -> Arc<Self> {
         let health = sink.health();
-        Arc::new(Self { name: name.into(), required, refused_after, sink, health, refusals: Mutex::default() })
+        Arc::new(Self {
+            name: name.into(),
+            required,
+            refused_after,
+            sink,
+            health,
+            refusals: Mutex::default(),
+        })
     }
 
     /// Whether it takes records: reachable, and no destination says no.
@@ -66,7 +81,17 @@ impl SinkHandle {
         });
     }
 
-    /// A destination that said no takes records of `source` again, or its records were given up.
+    /// The records that a destination refused were given up for dead letters: nothing waits for it any more.
+    pub(crate) fn gave_up(&self, source: &Arc<str>, destination: &Arc<str>) {
+        let mut refusals = self.refusals.lock().expect("no panic while held");
+        if let Some(refused) = refusals.remove(&(source.clone(), destination.clone())) {
+            let seconds = refused.since.elapsed().as_secs();
+            warn!(sink = %self.name, %source, %destination, seconds, detail = refused.detail,
+                  "refused for too long: the records become dead letters");
+        }
+    }
+
+    /// A destination that said no takes records of `source` again.
     pub(crate) fn accepts_again(&self, source: &Arc<str>, destination: &Arc<str>) {
         let mut refusals = self.refusals.lock().expect("no panic while held");
         if let Some(refused) = refusals.remove(&(source.clone(), destination.clone())) {

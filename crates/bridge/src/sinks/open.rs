@@ -10,8 +10,8 @@ use viaduct_sink_nats::{self as nats, NatsSettings, NatsSink};
 
 use super::SinkHandle;
 use crate::config::{
-    Config, DeadLetter, FileOptions, KafkaOptions, NatsAuth, NatsOptions, RefusedAfter, SecretRef, Segment, SinkIndex,
-    SinkKind, Target, Template,
+    Config, DeadLetter, FileOptions, KafkaOptions, NatsAuth, NatsOptions, RefusedAfter, SecretRef, Segment,
+    SinkIndex, SinkKind, Target, Template,
 };
 use crate::exit::{Exit, Failure};
 use crate::routing::Naming;
@@ -48,12 +48,17 @@ const LOCAL_DEAD_LETTERS: &str = "local-dead-letters";
 /// # Errors
 /// 78 where it cannot be opened.
 pub(crate) fn local_dead_letters(directory: &Path) -> Result<Arc<SinkHandle>, Failure> {
-    let sink = FileSink::open(FileSettings::new(directory)).map_err(|error| refused(LOCAL_DEAD_LETTERS, &error))?;
+    let sink =
+        FileSink::open(FileSettings::new(directory)).map_err(|error| refused(LOCAL_DEAD_LETTERS, &error))?;
     Ok(SinkHandle::new(LOCAL_DEAD_LETTERS, true, RefusedAfter::Never, Arc::new(sink)))
 }
 
 fn refused(sink: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Exit::Config, format!("sink {sink} cannot be opened: {error}"), format!("correct [sink.{sink}]"))
+    Failure::new(
+        Exit::Config,
+        format!("sink {sink} cannot be opened: {error}"),
+        format!("correct [sink.{sink}]"),
+    )
 }
 
 fn open_file(name: &str, options: &FileOptions) -> Result<FileSink, Failure> {
@@ -93,7 +98,8 @@ async fn open_nats(config: &Config, index: SinkIndex, options: &NatsOptions) -> 
     settings.tls.required = options.tls.required;
     settings.tls.first = options.tls.first;
     settings.tls.authorities = options.tls.ca.clone();
-    settings.tls.client = options.tls.client.as_ref().map(|client| (client.certificate.clone(), client.key.clone()));
+    settings.tls.client =
+        options.tls.client.as_ref().map(|client| (client.certificate.clone(), client.key.clone()));
     settings.create_stream = options.create_stream;
     settings.replicas = options.replicas;
     settings.subjects = subjects(config, index);

@@ -62,7 +62,11 @@ impl Moment {
                 })
                 .collect()
         };
-        counter("viaduct_events_received", "First deliveries of events", by_category(|counts| counts.received));
+        counter(
+            "viaduct_events_received",
+            "First deliveries of events",
+            by_category(|counts| counts.received),
+        );
         counter(
             "viaduct_events_redelivered",
             "Deliveries of events that were delivered before",
@@ -188,7 +192,9 @@ impl Moment {
             "How long the oldest unacknowledged event has been held",
             Some(Unit::Seconds),
             by_source(&|status| {
-                status.oldest_unacknowledged.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64())
+                status
+                    .oldest_unacknowledged
+                    .map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64())
             }),
         );
         gauge(
@@ -220,7 +226,8 @@ impl Collector for Moment {
                 Series::Counters(_) => MetricType::Counter,
                 Series::Gauges(_) => MetricType::Gauge,
             };
-            let mut metrics = encoder.encode_descriptor(family.name, family.help, family.unit.as_ref(), metric_type)?;
+            let mut metrics =
+                encoder.encode_descriptor(family.name, family.help, family.unit.as_ref(), metric_type)?;
             match &family.series {
                 Series::Counters(series) => {
                     for (labels, value) in series {
@@ -246,7 +253,10 @@ impl Collector for Moment {
 struct LabelSlice<'l>(&'l [(&'static str, String)]);
 
 impl EncodeLabelSet for LabelSlice<'_> {
-    fn encode(&self, encoder: &mut prometheus_client::encoding::LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelSetEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
         self.0.encode(encoder)
     }
 }

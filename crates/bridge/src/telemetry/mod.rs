@@ -111,13 +111,16 @@ impl Telemetry {
 
     /// A `publish` of a sink took this long.
     pub(crate) fn publish_took(&self, sink: &Arc<str>, took: Duration) {
-        self.publish_duration.get_or_create(&SinkLabel { sink: sink.to_string() }).observe(took.as_secs_f64());
+        self.publish_duration
+            .get_or_create(&SinkLabel { sink: sink.to_string() })
+            .observe(took.as_secs_f64());
     }
 
     /// Counts the confirmed records of one batch.
     pub(crate) fn published<'t>(&'t self, source: &'t Arc<str>, sink: &'t Arc<str>) -> Published<'t> {
         let latency = LatencyLabels { source: source.to_string(), sink: sink.to_string() };
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
+        let now_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
         Published {
             tally: &self.tally,
             source,

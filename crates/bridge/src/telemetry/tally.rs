@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Debug, Default)]
 pub(crate) struct Tally(Mutex<Counts>);
 
+/// The labels of what was published.
+type SourceSinkCategory = (Arc<str>, Arc<str>, Arc<str>);
+
 /// The numbers at one moment.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Counts {
     /// By source and category.
     pub(crate) categories: BTreeMap<(Arc<str>, Arc<str>), CategoryCounts>,
     /// By source, sink and category.
-    pub(crate) published: BTreeMap<(Arc<str>, Arc<str>, Arc<str>), u64>,
+    pub(crate) published: BTreeMap<SourceSinkCategory, u64>,
     /// By source and reason.
     pub(crate) dead_lettered: BTreeMap<(Arc<str>, &'static str), u64>,
     /// By source and sink: events that a best-effort sink did not get.

@@ -48,7 +48,8 @@ struct World {
 
 impl World {
     fn new(declared: usize, from_head: bool, on_shutdown: OnShutdown, api: ApiVersion) -> Self {
-        let policy = Policy { max_events: 4, max_in_flight: MAX_IN_FLIGHT, declared, on_shutdown, api, ..policy() };
+        let policy =
+            Policy { max_events: 4, max_in_flight: MAX_IN_FLIGHT, declared, on_shutdown, api, ..policy() };
         let now = Instant::now();
         let mut jitter = if from_head { 0.3 } else { 0.9 };
         Self {
@@ -104,7 +105,10 @@ impl World {
             let load = self.load();
             match self.machine.next(self.now, &load) {
                 Next::Wait(until) => {
-                    assert!(until.is_none_or(|until| until > self.now), "a wait that is over is a tight loop");
+                    assert!(
+                        until.is_none_or(|until| until > self.now),
+                        "a wait that is over is a tight loop"
+                    );
                     return until;
                 }
                 Next::Do(action) => self.start(action, &load),
@@ -180,7 +184,10 @@ impl World {
                 let ids = self.ledger.take_batch(3, self.now);
                 for id in ids.iter().map(ToString::to_string) {
                     assert!(self.durable.contains(&id), "{id} is acknowledged before it is durable");
-                    assert!(self.delivered_in.contains(&(session.clone(), id.clone())), "{id} is not of {session:?}");
+                    assert!(
+                        self.delivered_in.contains(&(session.clone(), id.clone())),
+                        "{id} is not of {session:?}"
+                    );
                 }
                 if ids.is_empty() {
                     self.machine.acknowledge_skipped();
@@ -205,9 +212,21 @@ impl World {
 
     fn failure(&mut self, choice: u8) -> CallError {
         use FailureKind as K;
-        let kinds =
-            [K::Server, K::Throttled, K::Broken, K::TimedOut, K::Unreadable, K::Unauthorized, K::Expired, K::Forbidden];
-        let kinds = if choice & 0x40 == 0 { &kinds[..] } else { &[K::NotFound, K::Refused, K::TooLarge, K::Unreachable] };
+        let kinds = [
+            K::Server,
+            K::Throttled,
+            K::Broken,
+            K::TimedOut,
+            K::Unreadable,
+            K::Unauthorized,
+            K::Expired,
+            K::Forbidden,
+        ];
+        let kinds = if choice & 0x40 == 0 {
+            &kinds[..]
+        } else {
+            &[K::NotFound, K::Refused, K::TooLarge, K::Unreachable]
+        };
         let mut error = error(kinds[usize::from(choice & 7) % kinds.len()]);
         if choice & 0x30 == 0x30 {
             error.retry_after = Some(Duration::from_secs(u64::from(choice & 15)));
@@ -250,7 +269,10 @@ impl World {
                 }
                 self.machine.subscription_changed(self.now);
             }
-            (Action::ListSubscriptions { session } | Action::ChangeSubscription { session, .. }, Some(error)) => {
+            (
+                Action::ListSubscriptions { session } | Action::ChangeSubscription { session, .. },
+                Some(error),
+            ) => {
                 let forbidden = matches!(error.kind, FailureKind::Forbidden);
                 if forbidden || matches!(error.kind, FailureKind::Refused | FailureKind::NotFound) {
                     // What is refused for good need not stand before the first GET.
@@ -410,7 +432,13 @@ impl World {
 }
 
 fn histories() -> impl Strategy<Value = (Vec<(u8, u8)>, usize, bool, bool, bool)> {
-    (prop::collection::vec(any::<(u8, u8)>(), 0..200), 0usize..3, any::<bool>(), any::<bool>(), prop::bool::weighted(0.2))
+    (
+        prop::collection::vec(any::<(u8, u8)>(), 0..200),
+        0usize..3,
+        any::<bool>(),
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+    )
 }
 
 fn world(declared: usize, head: bool, delete: bool, v2: bool) -> World {

@@ -106,14 +106,28 @@ pub(crate) struct Load {
 pub(crate) enum Action {
     RefreshToken,
     CreateSession,
-    ListSubscriptions { session: SessionId },
-    ChangeSubscription { session: SessionId, change: SubscriptionChange },
-    Poll { session: SessionId, max_events: u16 },
-    Acknowledge { session: SessionId },
-    DeleteSession { session: SessionId },
+    ListSubscriptions {
+        session: SessionId,
+    },
+    ChangeSubscription {
+        session: SessionId,
+        change: SubscriptionChange,
+    },
+    Poll {
+        session: SessionId,
+        max_events: u16,
+    },
+    Acknowledge {
+        session: SessionId,
+    },
+    DeleteSession {
+        session: SessionId,
+    },
     /// Drop the session lane's call.
     Abort,
-    Finish { ended: bool },
+    Finish {
+        ended: bool,
+    },
 }
 
 /// What next.
@@ -154,7 +168,13 @@ struct Lane<J> {
 
 impl<J> Default for Lane<J> {
     fn default() -> Self {
-        Self { job: None, generation: 0, backoff: Backoff::default(), repeated_for_token: false, trouble: None }
+        Self {
+            job: None,
+            generation: 0,
+            backoff: Backoff::default(),
+            repeated_for_token: false,
+            trouble: None,
+        }
     }
 }
 
@@ -509,15 +529,17 @@ impl Machine {
     /// The session works as far as is known.
     pub(crate) fn is_up(&self, now: Instant) -> bool {
         let token_lost = self.token.trouble.is_some() && !self.token.usable(now);
-        !token_lost && self.session
-            .as_ref()
-            .is_some_and(|session| session.subscriptions.applied() && session.proof != Proof::Resumed)
+        !token_lost
+            && self
+                .session
+                .as_ref()
+                .is_some_and(|session| session.subscriptions.applied() && session.proof != Proof::Resumed)
             && self.lane.trouble.is_none()
     }
 
     pub(crate) fn phase(&self, now: Instant) -> Phase {
-        let backing_off =
-            self.lane.job.is_none() && self.hold_until.max(self.lane.backoff.until()).is_some_and(|at| now < at);
+        let backing_off = self.lane.job.is_none()
+            && self.hold_until.max(self.lane.backoff.until()).is_some_and(|at| now < at);
         match self.course {
             Course::Stopping => Phase::Stopping,
             Course::Finished => Phase::Stopped,

@@ -74,7 +74,11 @@ impl Subscriptions {
 
 impl Machine {
     /// The next call for the subscriptions' sake; `None` when there is none and polling may go on.
-    pub(super) fn next_subscription_call(&mut self, now: Instant, waits: &mut Waits) -> Option<Option<Action>> {
+    pub(super) fn next_subscription_call(
+        &mut self,
+        now: Instant,
+        waits: &mut Waits,
+    ) -> Option<Option<Action>> {
         let session = self.session.as_mut()?;
         let id = session.id.clone();
         let subscriptions = &mut session.subscriptions;
@@ -88,7 +92,9 @@ impl Machine {
         }
         match &subscriptions.step {
             Step::Done => None,
-            Step::List => Some(self.start(Job::List, now, waits, |_| Action::ListSubscriptions { session: id })),
+            Step::List => {
+                Some(self.start(Job::List, now, waits, |_| Action::ListSubscriptions { session: id }))
+            }
             Step::Change(changes) => {
                 let change = changes.front()?.clone();
                 let action = Action::ChangeSubscription { session: id, change };

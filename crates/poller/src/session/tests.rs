@@ -41,7 +41,11 @@ impl Bench {
     }
 
     fn resumed(policy: Policy, session: Option<(SessionId, Duration)>) -> Self {
-        Self { machine: Machine::new(policy, Box::new(|| 1.0), session), now: Instant::now(), load: Load::default() }
+        Self {
+            machine: Machine::new(policy, Box::new(|| 1.0), session),
+            now: Instant::now(),
+            load: Load::default(),
+        }
     }
 
     /// With a token and a session, about to poll.
@@ -278,8 +282,12 @@ fn a_vendor_that_repeats_the_head_is_polled_serially_with_probes() {
     bench.polled(200, 200);
     bench.load = Load { held: 400, ..held };
     bench.expect_poll("s1", 200);
-    let notices: Vec<_> =
-        bench.machine.take_notices().into_iter().filter(|n| matches!(n, Notice::Serial | Notice::Overlap)).collect();
+    let notices: Vec<_> = bench
+        .machine
+        .take_notices()
+        .into_iter()
+        .filter(|n| matches!(n, Notice::Serial | Notice::Overlap))
+        .collect();
     assert_eq!(notices, [Notice::Serial, Notice::Overlap]);
 }
 
@@ -352,8 +360,7 @@ fn a_response_that_is_too_large_is_asked_for_in_smaller_parts() {
 fn acknowledgements_run_beside_a_get_and_gather_for_a_moment() {
     let mut bench = Bench::running(policy());
     bench.expect_poll("s1", 200);
-    bench.load =
-        Load { held: 3, in_flight: 2, ready: 1, oldest_ready: Some(bench.now), ..Load::default() };
+    bench.load = Load { held: 3, in_flight: 2, ready: 1, oldest_ready: Some(bench.now), ..Load::default() };
     bench.expect_wait(ACKNOWLEDGE_LINGER);
     bench.load.in_flight = 0;
     bench.load.ready = 3;
