@@ -39,7 +39,6 @@ pub(crate) enum Command {
     /// flow into a real broker instead.
     Demo(DemoArgs),
     /// Run the vendor's simulator alone, to develop against
-    #[command(mut_arg("listen", |listen| listen.default_value(SIMULATOR_ADDRESS)))]
     Simulate(Box<SimulateArgs>),
     /// Read the configuration and report everything that is wrong with it
     Check(CheckArgs),

@@ -17,6 +17,7 @@ use viaduct_sink::Fatal;
 use crate::config::{Api, Config, DeadLetter};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
+use crate::pipeline::repeats::Repeats;
 use crate::pipeline::settle::MAX_SINKS;
 use crate::pipeline::source::{SinkLane, Source};
 use crate::routing::{DeadLetterRoute, Router};
@@ -180,6 +181,7 @@ impl Engine {
             last_resort_route,
             reports: reports_of_lanes,
             telemetry: self.telemetry.clone(),
+            repeats: Repeats::default(),
         };
         self.tasks.spawn(async move {
             pipeline.run().await;

@@ -8,7 +8,13 @@ use crate::config::{Log, LogFormat};
 
 /// Starts logging for the rest of the process.
 pub(crate) fn init(log: &Log) {
-    let filter = EnvFilter::new(&log.level);
+    let mut filter = EnvFilter::new(&log.level);
+    // The NATS client tells every step of a connection; the sink tells what matters of it.
+    if !log.level.contains("async_nats")
+        && let Ok(quiet) = "async_nats=warn".parse()
+    {
+        filter = filter.add_directive(quiet);
+    }
     let terminal = stderr().is_terminal();
     let json = match log.format {
         LogFormat::Json => true,

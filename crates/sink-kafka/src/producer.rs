@@ -11,7 +11,7 @@
 //! the same cure. It is replaced once, however many publishes notice.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -182,7 +182,7 @@ impl Generation {
         number: u64,
         vitals: Arc<Vitals>,
     ) -> Result<Self, KafkaError> {
-        let context = Context { vitals, broken: OnceLock::new() };
+        let context = Context { vitals };
         let producer = Arc::new(BaseProducer::from_config_and_context(config, context)?);
         let ended = Arc::new(AtomicBool::new(false));
         std::thread::Builder::new()
@@ -203,7 +203,7 @@ impl Generation {
 
     /// Whether it takes no further record.
     pub(crate) fn broken(&self) -> bool {
-        self.producer().context().broken.get().is_some()
+        self.cause().is_some()
     }
 
     /// The error that broke it.
@@ -222,20 +222,17 @@ impl Drop for Generation {
 
 /// Serves delivery reports and events until the generation ends, then destroys the producer.
 fn serve(producer: &Arc<BaseProducer<Context>>, lane: Lane, ended: &AtomicBool) {
-    let mut told = false;
+    let mut broken: Option<Instant> = None;
     while !ended.load(Ordering::Acquire) {
         producer.poll(POLL);
-        let Some(broken) = producer.context().broken.get() else { continue };
-        if !told {
-            told = true;
-            match producer.client().fatal_error() {
-                Some((Code::GaplessGuarantee, reason)) => info!(?lane, "a batch was refused: {reason}"),
-                Some((code, reason)) => {
-                    warn!(?lane, ?code, "the Kafka producer broke and is replaced: {reason}")
-                }
-                None => {}
+        let Some((code, reason)) = producer.client().fatal_error() else { continue };
+        let broken = *broken.get_or_insert_with(|| {
+            match code {
+                Code::GaplessGuarantee => info!(?lane, "a batch was refused: {reason}"),
+                code => warn!(?lane, ?code, "the Kafka producer broke and is replaced: {reason}"),
             }
-        }
+            Instant::now()
+        });
         // A broken producer keeps what it has queued; only a purge gives it back. What is on its way to a broker may
         // still be confirmed, which saves a duplicate; what is not goes back into the queue.
         let lost = if broken.elapsed() > LAST_ANSWERS {
@@ -250,8 +247,6 @@ fn serve(producer: &Arc<BaseProducer<Context>>, lane: Lane, ended: &AtomicBool) 
 /// Where librdkafka reports to.
 pub(crate) struct Context {
     vitals: Arc<Vitals>,
-    /// Set by the first fatal error.
-    broken: OnceLock<Instant>,
 }
 
 impl ClientContext for Context {
@@ -272,9 +267,6 @@ impl ClientContext for Context {
     fn stats_raw(&self, _: &[u8]) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(Code::Fatal) {
-            self.broken.get_or_init(Instant::now);
-        }
         self.vitals.error(&error, reason);
     }
 }

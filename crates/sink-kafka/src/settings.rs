@@ -186,7 +186,7 @@ pub(crate) fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, Ka
     config
         .set("client.id", &settings.client_id)
         // A batch waits for itself: the records are there already when they are handed over.
-        .set("linger.ms", "1")
+        .set("linger.ms", "0")
         .set("queue.buffering.max.kbytes", QUEUE_KBYTES.to_string())
         // An outage ends when the broker is back, not ten seconds (the default) later.
         .set("reconnect.backoff.max.ms", "1000")

@@ -8,6 +8,7 @@ mod partition;
 mod permission;
 mod replacement;
 mod size;
+mod scratch;
 mod topic;
 
 use std::sync::Arc;

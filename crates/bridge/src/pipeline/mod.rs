@@ -14,5 +14,6 @@
 
 pub(crate) mod backlog;
 pub(crate) mod lane;
+pub(crate) mod repeats;
 pub(crate) mod settle;
 pub(crate) mod source;

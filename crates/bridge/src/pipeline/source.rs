@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -10,6 +11,7 @@ use viaduct_sink::{Record, Rejection};
 
 use super::backlog::Item;
 use super::lane::{Fate, LaneSender, Report};
+use super::repeats::Repeats;
 use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{DeadLetterRoute, Plan, Reason, Router};
@@ -38,6 +40,8 @@ pub(crate) struct Source {
     pub(crate) reports: mpsc::UnboundedReceiver<Vec<Report>>,
     /// Counters.
     pub(crate) telemetry: Arc<Telemetry>,
+    /// What the log has heard of dead letters.
+    pub(crate) repeats: Repeats,
 }
 
 /// A lane, and whether acknowledgements wait for it.
@@ -179,7 +183,7 @@ impl Source {
 
     /// Sends an event to the dead letters. The dead letter's receipt stands in for that of `creditor`.
     fn bury(
-        &self,
+        &mut self,
         sequence: u64,
         slot: &Slot,
         creditor: Creditor,
@@ -187,7 +191,10 @@ impl Source {
         detail: &str,
         intended: Option<&str>,
     ) {
-        warn!(source = %self.name, %reason, destination = intended, detail, "event goes to the dead letters");
+        if let Some(unsaid) = self.repeats.say(reason, Instant::now()) {
+            warn!(source = %self.name, %reason, destination = intended, detail, unsaid,
+                  "event goes to the dead letters");
+        }
         let record =
             self.dead_letter_route.record(&slot.entry, slot.session.as_str(), reason, detail, intended);
         let category = slot.category.clone();
@@ -212,7 +219,7 @@ impl Source {
         let _ = self.last_resort.send(item);
     }
 
-    fn account(&self, reports: Vec<Report>, slots: &mut Slots) {
+    fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
                 // Settled without waiting for this sink, which is a best-effort one.

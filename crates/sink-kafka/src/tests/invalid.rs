@@ -10,7 +10,8 @@ use super::{connect, name, record, rejected, settle, shared, stored, topic};
 async fn a_record_without_key_for_a_compacted_topic_holds_nobody_back() {
     let bootstrap = shared();
     let topic = topic(bootstrap, "compacted", 1, &[("cleanup.policy", "compact")]).await;
-    let sink = connect(bootstrap, &[]).await;
+    // Small batches, so that some are under way behind the one that is refused.
+    let sink = connect(bootstrap, &[("batch.num.messages", "20")]).await;
     let is_bad = |number: usize| number % 97 == 50;
     for batch in 0..3 {
         let records: Vec<Record> = (batch * 300..(batch + 1) * 300)

@@ -32,7 +32,8 @@ async fn a_batch_larger_than_the_topic_takes_is_no_reason_to_reject_its_records(
 async fn only_the_large_records_are_rejected_whoever_they_travel_with() {
     let bootstrap = shared();
     let topic = topic(bootstrap, "limited", 1, &[("max.message.bytes", "20000")]).await;
-    let sink = connect(bootstrap, &[]).await;
+    // Small batches, so that some are under way behind the one that is refused.
+    let sink = connect(bootstrap, &[("batch.num.messages", "5")]).await;
     let is_large = |number: usize| number % 50 == 13;
     let run = |key: &'static str, large: bool| {
         let (sink, topic) = (sink.clone(), topic.clone());
