@@ -257,3 +257,51 @@ fn size(record: &Record) -> usize {
     let headers: usize = record.headers.iter().map(|header| header.value.len() + 32).sum();
     record.value.len() + record.key.as_ref().map_or(0, |key| key.len()) + headers + 64
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn record(topic: &str, key: Option<&str>) -> Record {
+        Record {
+            destination: Arc::from(topic),
+            key: key.map(Arc::from),
+            headers: Vec::new(),
+            value: Bytes::new(),
+            timestamp_ms: None,
+            message_id: Arc::from(""),
+        }
+    }
+
+    #[test]
+    fn what_was_written_out_of_turn_comes_again() {
+        let confirmed = || Outcome::Confirmed(Receipt::attest(Position::Kafka { partition: 0, offset: 1 }));
+        let retry = || classify::isolate("t", Code::InvalidRecord);
+        let rejected = || Verdict::TooLarge.outcome("t", Code::MessageSizeTooLarge);
+        let cases = [
+            (record("t", Some("a")), confirmed(), false),
+            (record("t", Some("a")), retry(), false),
+            (record("t", Some("a")), confirmed(), true),
+            (record("t", Some("a")), rejected(), false),
+            (record("t", Some("b")), confirmed(), false),
+            (record("t", None), confirmed(), false),
+            (record("u", Some("a")), confirmed(), false),
+            (record("t", Some("a")), confirmed(), true),
+            (record("t", Some("b")), rejected(), false),
+            (record("t", Some("b")), confirmed(), false),
+        ];
+        let records: Vec<Record> = cases.iter().map(|(record, ..)| record.clone()).collect();
+        let before: Vec<Outcome> = cases.iter().map(|(_, outcome, _)| outcome.clone()).collect();
+        let mut after = before.clone();
+        keep_order(&records, &mut after);
+        for (place, (_, _, again)) in cases.iter().enumerate() {
+            if *again {
+                assert_eq!(after[place], classify::out_of_turn("t"), "{place}");
+            } else {
+                assert_eq!(after[place], before[place], "{place}");
+            }
+        }
+    }
+}

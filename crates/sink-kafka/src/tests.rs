@@ -8,7 +8,6 @@ mod partition;
 mod permission;
 mod replacement;
 mod size;
-mod scratch;
 mod topic;
 
 use std::sync::Arc;
