@@ -146,6 +146,8 @@ impl KafkaSink {
                 }
                 no.outcome(topic, code)
             }
+            // librdkafka's own trouble, not an answer of a broker.
+            (no @ Verdict::Transient, Lane::Pipelined) if (code as i32) < 0 => no.outcome(topic, code),
             (no, Lane::Pipelined) => {
                 self.isolation.begin(topic, now);
                 let batch_bytes = self.producers.batch_bytes();

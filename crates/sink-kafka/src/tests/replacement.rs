@@ -16,7 +16,8 @@ async fn a_fatal_error_costs_a_producer_and_no_record() {
     let topic: std::sync::Arc<str> = std::sync::Arc::from("fatal");
     mock.create_topic(&topic, 1, 1).unwrap();
     let bootstrap = mock.bootstrap_servers();
-    let sink = connect(&bootstrap, &[]).await;
+    // Everything in one batch: the mock would take the ones behind the one that it refuses.
+    let sink = connect(&bootstrap, &[("linger.ms", "100")]).await;
     confirm(&sink, &records(&topic, "k", 0..100)).await;
     for round in 1..4 {
         let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
