@@ -215,8 +215,8 @@ pub(crate) struct Removed {
 }
 
 fn entries_of(spooled: Spooled, api: ApiVersion) -> Option<(SessionId, Vec<Entry>)> {
-    let completeness = if spooled.torn { Completeness::Cut } else { Completeness::Whole };
-    Some((spooled.session, parse(spooled.body, api, Instant::now(), completeness).ok()?))
+    let session = spooled.session.clone();
+    Some((session, spooled.entries(api)?))
 }
 
 fn spool_error(error: &SpoolError) -> CallError {

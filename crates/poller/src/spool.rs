@@ -10,12 +10,15 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use tracing::error;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::event::Entry;
+use crate::parse::{Completeness, parse};
+use crate::settings::ApiVersion;
 use crate::store::SessionId;
 
 /// Sequence number → session, entries, whole or torn, hash of the body, body.
@@ -43,6 +46,14 @@ pub(crate) struct Spooled {
     pub(crate) session: SessionId,
     pub(crate) torn: bool,
     pub(crate) body: Vec<u8>,
+}
+
+impl Spooled {
+    /// The entries of the response.
+    pub(crate) fn entries(self, api: ApiVersion) -> Option<Vec<Entry>> {
+        let completeness = if self.torn { Completeness::Cut } else { Completeness::Whole };
+        parse(self.body, api, Instant::now(), completeness).ok()
+    }
 }
 
 /// A response that waits in the spool.
@@ -97,6 +108,13 @@ impl Spool {
         let next = waiting.last().map_or(1, |last| last.number + 1);
         let inner = Arc::new(Inner { path: path.to_owned(), database, next: Mutex::new(next) });
         Ok(Self { inner, waiting })
+    }
+
+    /// The entries that wait, oldest first, for people and tests who want to look. Blocks.
+    #[must_use]
+    pub fn entries(&self, api: ApiVersion) -> Vec<Entry> {
+        let responses = self.waiting.iter().filter_map(|waiting| self.inner.read(waiting.number).ok()?);
+        responses.filter_map(|spooled| spooled.entries(api)).flatten().collect()
     }
 
     /// The responses that an earlier run left, oldest first.

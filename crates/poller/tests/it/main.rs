@@ -1,0 +1,9 @@
+//! The poller against the simulator, over real sockets. The simulator shares no code with the poller and keeps a journal
+//! of everything that a client does wrong.
+
+mod bench;
+mod consumers;
+mod faults;
+mod flow;
+mod lifecycle;
+mod v2;
