@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use viaduct_poller::{
-    ApiVersion, AuthSettings, ClientAuth, DurabilityProof, Finished, MemoryStore, NoObserver, OnShutdown, Parts,
-    Poller, RealmIn, RetrySettings, Secret, SessionSettings, SourceSettings,
+    ApiVersion, AuthSettings, ClientAuth, DurabilityProof, Finished, MemoryStore, NoObserver, OnShutdown,
+    Parts, Poller, RealmIn, RetrySettings, Secret, SessionSettings, SourceSettings,
 };
 use viaduct_simulator::{Rate, Settings, Simulator};
 
@@ -60,7 +60,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         subscriptions: Vec::new(),
         retry: RetrySettings { initial: Duration::from_millis(200), max: Duration::from_secs(30) },
     };
-    let parts = Parts { store: Box::new(MemoryStore::default()), observer: Arc::new(NoObserver), spool: None };
+    let parts =
+        Parts { store: Box::new(MemoryStore::default()), observer: Arc::new(NoObserver), spool: None };
     let (poller, mut deliveries) = Poller::new(settings, parts)?;
 
     let stop = CancellationToken::new();

@@ -312,6 +312,27 @@ mod tests {
         assert!(problem("acks", None).is_some(), "nobody knows what it will be");
     }
 
+    /// librdkafka refuses to make a client of a mechanism that it was built without.
+    #[test]
+    fn tls_and_sasl_are_built_in() {
+        for (protocol, mechanism) in
+            [("SASL_SSL", "PLAIN"), ("SASL_SSL", "SCRAM-SHA-256"), ("SASL_PLAINTEXT", "SCRAM-SHA-512")]
+        {
+            let mut settings = KafkaSettings::new("localhost:1");
+            for (key, value) in [
+                ("security.protocol", protocol),
+                ("sasl.mechanism", mechanism),
+                ("sasl.username", "user"),
+                ("sasl.password", "password"),
+            ] {
+                settings.properties.insert(key.to_owned(), value.to_owned().into());
+            }
+            let config = client_config(&settings).unwrap();
+            let made: Result<rdkafka::producer::BaseProducer, _> = config.create();
+            assert!(made.is_ok(), "{protocol} {mechanism}: {:?}", made.err());
+        }
+    }
+
     #[test]
     fn what_does_not_is_allowed() {
         for (key, value) in [

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use viaduct_poller::{
-    AckToken, ApiVersion, AuthSettings, ClientAuth, DeliveryStream, DurabilityProof, Entry, Finished, MemoryStore,
-    Observation, Observer, OnShutdown, Parts, Poller, PollerError, RealmIn, RetrySettings, SavedSession, Secret,
-    SessionSettings, SessionStore, SourceSettings, SourceStatus, Spool, Subscription,
+    AckToken, ApiVersion, AuthSettings, ClientAuth, DeliveryStream, DurabilityProof, Entry, Finished,
+    MemoryStore, Observation, Observer, OnShutdown, Parts, Poller, PollerError, RealmIn, RetrySettings,
+    SavedSession, Secret, SessionSettings, SessionStore, SourceSettings, SourceStatus, Spool, Subscription,
 };
 use viaduct_simulator::{Rate, Running, Settings, Simulator};
 
@@ -182,14 +182,6 @@ impl Polling {
         tokio::time::timeout(DEADLINE, self.consumer).await.expect("its stream never ends").unwrap();
         ended
     }
-
-    /// Ends as kill -9 does: nothing is finished, nobody is asked.
-    pub(crate) async fn kill(self) {
-        self.run.abort();
-        self.consumer.abort();
-        let _ = self.run.await;
-        let _ = self.consumer.await;
-    }
 }
 
 async fn consume(mut stream: DeliveryStream, seen: Arc<Mutex<Seen>>, mut settle: Settle) {
@@ -205,7 +197,8 @@ async fn consume(mut stream: DeliveryStream, seen: Arc<Mutex<Seen>>, mut settle:
                         seen.entries.push((event.id().to_owned(), event.content_hash().as_u128()));
                     }
                     Entry::Malformed(malformed) => {
-                        seen.malformed.push((malformed.id().map(str::to_owned), malformed.detail().to_owned()));
+                        seen.malformed
+                            .push((malformed.id().map(str::to_owned), malformed.detail().to_owned()));
                     }
                 }
             }

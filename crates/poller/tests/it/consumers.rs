@@ -62,7 +62,8 @@ async fn a_stalled_consumer_keeps_its_session() {
 /// vendor.
 #[tokio::test]
 async fn a_full_poller_still_keeps_its_session_and_no_more_than_it_may() {
-    let simulator = start(Settings { granted_inactivity: Some(Duration::from_millis(600)), ..simulated(500) }).await;
+    let simulator =
+        start(Settings { granted_inactivity: Some(Duration::from_millis(600)), ..simulated(500) }).await;
     let mut settings = settings(&simulator);
     (settings.max_in_flight, settings.max_events) = (4, 2);
     let (settle, hoard) = hoarder();

@@ -56,7 +56,9 @@ async fn retry_after_is_kept_in_seconds_and_as_a_date() {
         let simulator = start(simulated(500)).await;
         let control = simulator.control();
         control.set_faults(
-            format!("events:429+{fault}:@3 acknowledge:503+{fault}:@3 session-create:429+{fault}:@1").parse().unwrap(),
+            format!("events:429+{fault}:@3 acknowledge:503+{fault}:@3 session_create:429+{fault}:@1")
+                .parse()
+                .unwrap(),
         );
         let polling = Polling::start(settings(&simulator));
         until_acknowledged(&simulator, 500).await;
@@ -69,8 +71,12 @@ async fn retry_after_is_kept_in_seconds_and_as_a_date() {
 
 #[tokio::test]
 async fn tokens_end_and_are_revoked_without_a_gap() {
-    let simulator =
-        start(Settings { token_ttl: Duration::from_secs(1), rate: Rate::PerSecond(500.0), ..simulated(1500) }).await;
+    let simulator = start(Settings {
+        token_ttl: Duration::from_secs(1),
+        rate: Rate::PerSecond(500.0),
+        ..simulated(1500)
+    })
+    .await;
     let polling = Polling::start(settings(&simulator));
     let control = simulator.control();
     until("progress", || polling.received() > 300).await;
@@ -80,7 +86,11 @@ async fn tokens_end_and_are_revoked_without_a_gap() {
     polling.stop().await.unwrap();
     let report = simulator.stop().await;
     // Refreshed ahead of its end, a token is refused only where it was revoked.
-    assert!(report.answered("events", "401") + report.answered("acknowledge", "401") <= 3, "{:?}", report.requests);
+    assert!(
+        report.answered("events", "401") + report.answered("acknowledge", "401") <= 3,
+        "{:?}",
+        report.requests
+    );
     assert!(report.misbehaviour.is_empty(), "{:?}", report.misbehaviour_cases);
 }
 
@@ -102,7 +112,12 @@ async fn credentials_that_are_refused_later_are_waited_for() {
     control.set_faults("token:401:100%".parse().unwrap());
     control.revoke_tokens();
     until("a reason", || {
-        polling.status.borrow().reason.as_ref().is_some_and(|reason| reason.contains("token failed"))
+        polling
+            .status
+            .borrow()
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.contains("refuses the credentials"))
     })
     .await;
     assert!(!polling.status.borrow().session_up || polling.status.borrow().reason.is_some());
@@ -138,7 +153,9 @@ async fn malformed_entries_are_isolated_and_acknowledged() {
     let control = simulator.control();
     control.emit(10);
     control.emit_raw(r#"{"eventId":"bad-1","payload":"{}"}"#).unwrap();
-    control.emit_raw(r#"{"eventId":"odd-1","eventType":"new.Thing","payload":17,"future":{"a":[1]}}"#).unwrap();
+    control
+        .emit_raw(r#"{"eventId":"odd-1","eventType":"new.Thing","payload":17,"future":{"a":[1]}}"#)
+        .unwrap();
     control.emit(10);
     let polling = Polling::start(settings(&simulator));
     until("all", || control.report().acknowledged >= 22).await;

@@ -37,7 +37,9 @@ async fn from_the_head() {
 /// Polls run ahead of the acknowledgements where the vendor gives fresh events, and do not where it repeats the head.
 #[tokio::test]
 async fn overlap_is_used_exactly_where_it_helps() {
-    for (redelivery, overlaps) in [(Redelivery::PerSessionNewThenPending, true), (Redelivery::FromHead, false)] {
+    for (redelivery, overlaps) in
+        [(Redelivery::PerSessionNewThenPending, true), (Redelivery::FromHead, false)]
+    {
         let simulator = start(Settings { redelivery, ..simulated(1000) }).await;
         simulator.control().hold_acknowledgements(true);
         let polling = Polling::start(settings(&simulator));

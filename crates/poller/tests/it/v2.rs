@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use viaduct_poller::{AckToken, ApiVersion, BuildError, Finished, Parts, Poller, SourceSettings, Spool};
-use viaduct_simulator::{Rate, Running, Settings};
+use viaduct_simulator::{Running, Settings};
 
 use crate::bench::{Kept, Polling, Settle, SharedStore, at_once, settings, simulated, start, until};
 
@@ -18,71 +18,20 @@ async fn events_flow_and_leave_the_spool() {
     let simulator = start(simulated(2000)).await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("spool.redb");
-    let polling = Polling::with(v2(&simulator), SharedStore::default(), Some(Spool::open(&path).unwrap()), at_once());
+    let polling =
+        Polling::with(v2(&simulator), SharedStore::default(), Some(Spool::open(&path).unwrap()), at_once());
     until("all events", || polling.received() == 2000).await;
     until("all settled", || polling.counts.get("acknowledged") == 2000).await;
     assert_eq!(polling.stop().await.unwrap(), Finished::Stopped { unacknowledged: 0 });
     // A spool that was left behind would be replayed.
-    let polling = Polling::with(v2(&simulator), SharedStore::default(), Some(Spool::open(&path).unwrap()), at_once());
+    let polling =
+        Polling::with(v2(&simulator), SharedStore::default(), Some(Spool::open(&path).unwrap()), at_once());
     until("polls", || polling.counts.get("request events") >= 2).await;
     assert_eq!(polling.received(), 0);
     polling.stop().await.unwrap();
     let report = simulator.stop().await;
     assert!(report.misbehaviour.is_empty(), "{:?}", report.misbehaviour_cases);
     assert_eq!(report.answered("acknowledge", "200"), 0);
-}
-
-/// Killed again and again with everything unsettled: each start replays first, and nothing is lost.
-#[tokio::test]
-async fn a_killed_poller_replays_its_spool_first() {
-    let simulator = start(Settings { rate: Rate::PerSecond(3000.0), ..simulated(2000) }).await;
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("spool.redb");
-    let mut kept: HashSet<String> = HashSet::new();
-    let mut left: Vec<String> = Vec::new();
-    for _ in 0..5 {
-        let hoard: Arc<Mutex<Vec<(String, AckToken)>>> = Arc::default();
-        let tokens = hoard.clone();
-        let settle: Settle = Box::new(move |entry, token| {
-            tokens.lock().unwrap().push((entry.identity().id().to_owned(), token));
-        });
-        let polling = Polling::with(v2(&simulator), SharedStore::default(), Some(Spool::open(&path).unwrap()), settle);
-        until("the replay and more", || polling.received() > left.len() + 60).await;
-        let ids = polling.ids();
-        assert_eq!(ids[..left.len()], left, "the spool comes first and in order");
-        // Of what is in hand, the first fifty become durable; the rest dies with the process.
-        let tokens = std::mem::take(&mut *hoard.lock().unwrap());
-        let (mut durable, mut unsettled) = (Vec::new(), Vec::new());
-        for (n, (id, token)) in tokens.into_iter().enumerate() {
-            if n < 50 {
-                durable.push(id);
-                token.acknowledge(Kept);
-            } else {
-                unsettled.push(token);
-            }
-        }
-        until("them to be settled", || polling.counts.get("acknowledged") == 50).await;
-        kept.extend(durable);
-        polling.kill().await;
-        drop(unsettled);
-        left = remaining(&path);
-    }
-    let polling = Polling::with(v2(&simulator), SharedStore::default(), Some(Spool::open(&path).unwrap()), at_once());
-    until("the rest", || {
-        let seen: HashSet<_> = polling.ids().into_iter().collect();
-        seen.union(&kept).count() == 2000
-    })
-    .await;
-    polling.stop().await.unwrap();
-    simulator.stop().await;
-}
-
-/// The ids that a spool holds, read by a poller that never reaches a vendor.
-fn remaining(path: &std::path::Path) -> Vec<String> {
-    let copy = path.with_extension("copy");
-    std::fs::copy(path, &copy).unwrap();
-    let spool = Spool::open(&copy).unwrap();
-    spool.entries(ApiVersion::V2).into_iter().map(|entry| entry.identity().id().to_owned()).collect()
 }
 
 /// A consumer that gives an event back gets it again, from the disk.
@@ -110,7 +59,8 @@ async fn what_is_given_back_comes_again_from_the_spool() {
 /// A full consumer: the session lives, and everything that keep-alive polls bring waits on disk, in order.
 #[tokio::test]
 async fn a_stalled_consumer_keeps_its_session_and_its_bound() {
-    let simulator = start(Settings { granted_inactivity: Some(Duration::from_millis(600)), ..simulated(60) }).await;
+    let simulator =
+        start(Settings { granted_inactivity: Some(Duration::from_millis(600)), ..simulated(60) }).await;
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(&dir.path().join("spool.redb")).unwrap();
     let mut settings = v2(&simulator);
@@ -147,11 +97,12 @@ async fn what_came_of_a_cut_response_is_not_lost() {
     .await;
     let requests = polling.counts.get("request events");
     until("two more polls", || polling.counts.get("request events") >= requests + 2).await;
-    let seen = polling.seen.lock().unwrap();
-    let torn = seen.malformed.iter().filter(|(_, detail)| detail.contains("cut off")).count();
-    let unique: HashSet<_> = seen.entries.iter().collect();
-    let lost = 1000 - unique.len();
-    drop(seen);
+    let (torn, lost) = {
+        let seen = polling.seen.lock().unwrap();
+        let torn = seen.malformed.iter().filter(|(_, detail)| detail.contains("cut off")).count();
+        let unique: HashSet<_> = seen.entries.iter().collect();
+        (torn, 1000 - unique.len())
+    };
     assert!(torn > 0 || lost == 0, "{torn} {lost}");
     polling.stop().await.unwrap();
     simulator.stop().await;
