@@ -4,6 +4,7 @@ use super::*;
 use crate::failure::{CallError, FailureKind};
 use crate::observe::Operation;
 use crate::session::outcomes::{Polled, RefreshFailed};
+use crate::status::Phase;
 
 pub(super) const DELAY: Duration = Duration::from_secs(120);
 

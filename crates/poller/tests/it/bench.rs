@@ -182,6 +182,14 @@ impl Polling {
         tokio::time::timeout(DEADLINE, self.consumer).await.expect("its stream never ends").unwrap();
         ended
     }
+
+    /// Ends as kill -9 does: nothing is finished, nobody is asked.
+    pub(crate) async fn kill(self) {
+        self.run.abort();
+        self.consumer.abort();
+        let _ = self.run.await;
+        let _ = self.consumer.await;
+    }
 }
 
 async fn consume(mut stream: DeliveryStream, seen: Arc<Mutex<Seen>>, mut settle: Settle) {

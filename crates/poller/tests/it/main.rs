@@ -10,3 +10,4 @@ mod faults;
 mod flow;
 mod lifecycle;
 mod v2;
+mod v2_crash;
