@@ -223,6 +223,9 @@ impl Machine {
     /// DELETE session was answered or failed.
     pub(crate) fn deleted(&mut self, now: Instant, result: Result<(), &CallError>) {
         self.lane.job = None;
+        if let Err(error) = result {
+            self.hold(now, error);
+        }
         let gone = match result {
             Ok(()) => true,
             Err(error) => matches!(error.kind, FailureKind::Expired | FailureKind::NotFound),

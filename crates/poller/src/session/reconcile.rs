@@ -138,6 +138,8 @@ impl Machine {
         describe: impl Fn(usize) -> String,
     ) {
         self.lane.job = None;
+        // Whatever becomes of it: the acknowledgement lane may have lost the session meanwhile.
+        self.hold(now, error);
         if error.kind == FailureKind::Expired {
             return self.lose_session(now, Cause::Expired, error);
         }
