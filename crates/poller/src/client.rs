@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::error::BuildError;
 use crate::failure::{CallError, FailureKind};
-use crate::http::{self, Answer, CALL_TIMEOUT, Caller, MAX_BODY, MAX_EVENTS_BODY, POLL_GRACE};
+use crate::http::{Answer, CALL_TIMEOUT, Caller, MAX_BODY, MAX_EVENTS_BODY, POLL_GRACE};
 use crate::observe::{Observer, Operation};
 use crate::settings::{ApiVersion, SourceSettings, Subscription};
 use crate::store::SessionId;
@@ -64,6 +64,8 @@ impl AcknowledgeAnswer {
 #[derive(Clone)]
 pub struct VendorClient {
     caller: Caller,
+    acknowledgements: Caller,
+    tokens: Caller,
     settings: Arc<SourceSettings>,
 }
 
@@ -74,13 +76,18 @@ impl VendorClient {
     /// Settings out of range, or the HTTP client cannot be set up.
     pub fn new(settings: SourceSettings, observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
         settings.check()?;
-        Ok(Self { caller: Caller { http: http::client()?, observer }, settings: Arc::new(settings) })
+        Ok(Self {
+            caller: Caller::new(observer.clone())?,
+            acknowledgements: Caller::new(observer.clone())?,
+            tokens: Caller::new(observer)?,
+            settings: Arc::new(settings),
+        })
     }
 
-    /// A token provider for the same source, over the same HTTP client.
+    /// A token provider for the same source.
     #[must_use]
     pub fn token_provider(&self) -> TokenProvider {
-        TokenProvider::with(self.caller.clone(), self.settings.auth.clone())
+        TokenProvider::with(self.tokens.clone(), self.settings.auth.clone())
     }
 
     fn url(&self, version: ApiVersion, path: &[&str]) -> Url {
@@ -197,7 +204,7 @@ impl VendorClient {
         let request = self
             .in_session(Method::POST, url, access, session, operation)?
             .json(&AcknowledgePayload { events });
-        let answer = self.caller.call(operation, request, MAX_BODY, false).await?;
+        let answer = self.acknowledgements.call(operation, request, MAX_BODY, false).await?;
         if answer.status == 204 || answer.body.trim_ascii().is_empty() {
             return Ok(AcknowledgeAnswer { everything: true, ..AcknowledgeAnswer::default() });
         }

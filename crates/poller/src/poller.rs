@@ -108,6 +108,7 @@ impl Poller {
             removing: None,
             done: Vec::new(),
             spool_rest: None,
+            stopping: false,
             settings,
         };
         run.run(stop).await

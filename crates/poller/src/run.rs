@@ -49,6 +49,7 @@ pub(crate) struct Run {
     /// Spooled responses that are done and still on disk.
     pub(crate) done: Vec<u64>,
     pub(crate) spool_rest: Option<Instant>,
+    pub(crate) stopping: bool,
 }
 
 /// Full-jitter randomness.
@@ -65,7 +66,25 @@ enum Event {
     Read(ReadBack),
     Removed(Removed),
     Stop,
-    Time,
+}
+
+/// How long the loop waits for something to end.
+#[derive(Debug, Clone, Copy)]
+enum Patience {
+    /// Not at all: only what has ended already counts.
+    None,
+    /// Until this time, or for ever.
+    Until(Option<Instant>),
+}
+
+impl Patience {
+    async fn ends(self) {
+        match self {
+            Self::None => {}
+            Self::Until(Some(at)) => tokio::time::sleep_until(at.into()).await,
+            Self::Until(None) => pending().await,
+        }
+    }
 }
 
 impl Run {
@@ -73,51 +92,65 @@ impl Run {
         if self.machine.session().is_some() {
             self.hand_out.ledger.begin_session();
         }
-        let mut stopping = false;
         let mut settled = Vec::new();
         loop {
+            // Whatever has come is heard before anything new is said: an answer with a Retry-After, or one that calls the
+            // session dead, must count for the very next request of the other lane.
+            while let Some(event) = self.next_event(Patience::None, &stop, &mut settled).await {
+                self.take_in(event, &mut settled)?;
+            }
             let wake = match self.decide() {
                 Some(Decided::Finished(ended)) => return self.finish(ended).await,
                 Some(Decided::Wake(at)) => Some(at),
                 None => None,
             };
             self.publish_status();
-            match self.wait(wake, &stop, stopping, &mut settled).await {
-                Event::Settled => {
-                    let now = now();
-                    for settled in settled.drain(..) {
-                        self.hand_out.settle(settled, now);
-                    }
-                }
-                Event::Lane(outcome) => self.lane_ended(outcome),
-                Event::Acknowledged(acknowledgement) => self.acknowledged(acknowledgement),
-                Event::Refreshed(sent_at, result) => self.refreshed(sent_at, result)?,
-                Event::Read(read) => self.read_back(read),
-                Event::Removed(removed) => self.removed(removed),
-                Event::Stop => {
-                    stopping = true;
-                    self.hand_out.close();
-                    self.machine.stop();
-                }
-                Event::Time => {}
-            }
-            if self.hand_out.take_end_event() {
-                self.machine.end_event_acknowledged();
+            if let Some(event) = self.next_event(Patience::Until(wake), &stop, &mut settled).await {
+                self.take_in(event, &mut settled)?;
             }
         }
     }
 
-    /// Waits for the first thing to end. Cancelling one of the waits loses nothing: calls stay where they are.
-    async fn wait(
+    fn take_in(&mut self, event: Event, settled: &mut Vec<Settled>) -> Result<(), PollerError> {
+        match event {
+            Event::Settled => {
+                let now = now();
+                for settled in settled.drain(..) {
+                    self.hand_out.settle(settled, now);
+                }
+            }
+            Event::Lane(outcome) => self.lane_ended(outcome),
+            Event::Acknowledged(acknowledgement) => self.acknowledged(acknowledgement),
+            Event::Refreshed(sent_at, result) => self.refreshed(sent_at, result)?,
+            Event::Read(read) => self.read_back(read),
+            Event::Removed(removed) => self.removed(removed),
+            Event::Stop => {
+                self.stopping = true;
+                self.hand_out.close();
+                self.machine.stop();
+            }
+        }
+        if self.hand_out.take_end_event() {
+            self.machine.end_event_acknowledged();
+        }
+        // A lost session, a created one: the ledger has to know before the next answer is looked at.
+        self.tell();
+        Ok(())
+    }
+
+    /// The first thing that ends; `None` when the patience does. Cancelling a wait loses nothing: calls stay where they
+    /// are.
+    async fn next_event(
         &mut self,
-        wake: Option<Instant>,
+        patience: Patience,
         stop: &CancellationToken,
-        stopping: bool,
         settled: &mut Vec<Settled>,
-    ) -> Event {
+    ) -> Option<Event> {
         let refreshing = self.refreshing.as_mut();
         let abandoned = self.hand_out.abandoned();
+        let stopping = self.stopping;
         let event = tokio::select! {
+            biased;
             _ = self.settled.recv_many(settled, 1024) => Event::Settled,
             outcome = ended(&mut self.lane) => Event::Lane(outcome),
             acknowledgement = ended(&mut self.acknowledging) => Event::Acknowledged(acknowledgement),
@@ -131,12 +164,7 @@ impl Run {
             removed = ended(&mut self.removing) => Event::Removed(removed),
             () = stop.cancelled(), if !stopping => Event::Stop,
             () = abandoned, if !stopping => Event::Stop,
-            () = async {
-                match wake {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => pending().await,
-                }
-            } => Event::Time,
+            () = patience.ends() => return None,
         };
         match event {
             Event::Lane(_) => self.lane = None,
@@ -144,9 +172,9 @@ impl Run {
             Event::Refreshed(..) => self.refreshing = None,
             Event::Read(_) => self.reading = None,
             Event::Removed(_) => self.removing = None,
-            Event::Settled | Event::Stop | Event::Time => {}
+            Event::Settled | Event::Stop => {}
         }
-        event
+        Some(event)
     }
 
     fn load(&self) -> Load {

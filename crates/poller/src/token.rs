@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::error::BuildError;
 use crate::failure::{CallError, FailureKind};
-use crate::http::{self, CALL_TIMEOUT, Caller, MAX_BODY};
+use crate::http::{CALL_TIMEOUT, Caller, MAX_BODY};
 use crate::observe::{Observer, Operation};
 use crate::secret::Secret;
 use crate::settings::{AuthSettings, ClientAuth, RealmIn};
@@ -53,7 +53,7 @@ impl TokenProvider {
     /// # Errors
     /// The HTTP client cannot be set up.
     pub fn new(settings: AuthSettings, observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
-        Ok(Self::with(Caller { http: http::client()?, observer }, settings))
+        Ok(Self::with(Caller::new(observer)?, settings))
     }
 
     pub(crate) fn with(caller: Caller, settings: AuthSettings) -> Self {
