@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use viaduct_simulator::Report;
+use viaduct_simulator::{Report, Settings};
 use viaduct_testkit::kafka::{self, KafkaBroker};
 use viaduct_testkit::nats::{self, NatsServer};
 
-use crate::kit::bridge::viaduct;
-use crate::kit::destinations::{CATEGORIES, unique};
+use crate::kit::bridge::{Site, viaduct};
+use crate::kit::destinations::{CATEGORIES, Files, unique};
 use crate::kit::http;
+use crate::kit::vendor::{Vendor, settings};
 use crate::kit::wait::until;
 
 fn text(bytes: &[u8]) -> String {
@@ -142,6 +143,40 @@ async fn init_check_simulate_run() {
         assert!(Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap().success());
         assert_eq!(process.wait().unwrap().code(), Some(0));
     }
+}
+
+/// Somewhere else than on a terminal, every line of the log is a JSON object.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_json_lines_off_a_terminal() {
+    let vendor = Vendor::start(Settings { total: Some(100), ..settings() }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(&[vendor.source(""), Files(folder.path().to_owned()).sink()].concat());
+    let bridge = viaduct()
+        .args(["run", "--log-format", "auto", "--log-level", "info", "-c"])
+        .arg(site.config())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    vendor.all_acknowledged(Duration::from_secs(30)).await;
+    assert!(Command::new("kill").args(["-TERM", &bridge.id().to_string()]).status().unwrap().success());
+    let output = tokio::task::spawn_blocking(move || bridge.wait_with_output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let log = text(&output.stderr);
+    let messages: Vec<String> = log
+        .lines()
+        .map(|line| {
+            let line: serde_json::Value =
+                serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+            assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+            line["message"].as_str().expect("a message").to_owned()
+        })
+        .collect();
+    for message in ["bridge started", "session created", "source stopped"] {
+        assert!(messages.iter().any(|line| line == message), "{message:?} is not in {messages:?}");
+    }
+    // One line per change of state, none per event.
+    assert!(messages.len() < 30, "{} lines for 100 events", messages.len());
 }
 
 /// Broken configurations: 78, every mistake, no secret. (Each kind of mistake has its snapshot beside the code.)

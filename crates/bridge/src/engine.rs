@@ -131,7 +131,7 @@ impl Engine {
             Failure::new(
                 Exit::Config,
                 format!("source {name} cannot be started: {error}"),
-                "see the hint above",
+                format!("correct [source.{name}] in the configuration"),
             )
         })?;
         self.telemetry.add_source(name.clone(), poller.status());

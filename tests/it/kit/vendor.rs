@@ -27,7 +27,7 @@ impl Vendor {
     pub(crate) fn source(&self, more: &str) -> String {
         format!(
             "[source.main]\napi_url = \"{}\"\norg_id = \"acme\"\n{more}\n\
-             [source.main.auth]\ntoken_url = \"{}\"\nclient_id = \"id\"\nclient_secret = \"secret\"\napi_key = \"key\"\n\
+             [source.main.auth]\ntoken_url = \"{}\"\nclient_id = \"hunter2-id\"\nclient_secret = \"hunter2-secret\"\napi_key = \"hunter2-key\"\n\
              [source.main.retry]\ninitial = \"20ms\"\nmax = \"500ms\"\n",
             self.0.url(),
             self.0.token_url(),

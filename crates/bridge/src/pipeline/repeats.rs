@@ -3,14 +3,27 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use viaduct_sink::RejectReason;
+
 use crate::routing::Reason;
 
-/// How long the same reason is kept quiet after it was said.
+/// How long the same thing is kept quiet after it was said.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// What was said about dead letters, by reason.
+/// What there is to say about events that could not be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Saying {
+    /// They become dead letters.
+    DeadLetter(Reason),
+    /// They go to the local dead-letter file, because the configured destination refuses them too.
+    LastResort(Reason),
+    /// A best-effort sink rejected them.
+    BestEffort(RejectReason),
+}
+
+/// What was said, and when.
 #[derive(Debug, Default)]
-pub(crate) struct Repeats(HashMap<Reason, Said>);
+pub(crate) struct Repeats(HashMap<Saying, Said>);
 
 #[derive(Debug)]
 struct Said {
@@ -20,8 +33,8 @@ struct Said {
 
 impl Repeats {
     /// Whether to say it now: `Some` with the number of times that it was kept quiet since it was said last.
-    pub(crate) fn say(&mut self, reason: Reason, now: Instant) -> Option<u64> {
-        match self.0.get_mut(&reason) {
+    pub(crate) fn say(&mut self, saying: Saying, now: Instant) -> Option<u64> {
+        match self.0.get_mut(&saying) {
             Some(said) if now.duration_since(said.at) < QUIET => {
                 said.unsaid += 1;
                 None
@@ -31,7 +44,7 @@ impl Repeats {
                 Some(std::mem::take(&mut said.unsaid))
             }
             None => {
-                self.0.insert(reason, Said { at: now, unsaid: 0 });
+                self.0.insert(saying, Said { at: now, unsaid: 0 });
                 Some(0)
             }
         }
@@ -43,14 +56,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_said_once_in_a_while_with_what_was_left_out() {
+    fn a_thing_is_said_once_in_a_while_with_what_was_left_out() {
+        let (one, other) = (Saying::DeadLetter(Reason::Unrouted), Saying::LastResort(Reason::Unrouted));
         let now = Instant::now();
         let mut repeats = Repeats::default();
-        assert_eq!(repeats.say(Reason::Unrouted, now), Some(0));
-        assert_eq!(repeats.say(Reason::Unrouted, now), None);
-        assert_eq!(repeats.say(Reason::NoId, now), Some(0));
-        assert_eq!(repeats.say(Reason::Unrouted, now + QUIET / 2), None);
-        assert_eq!(repeats.say(Reason::Unrouted, now + QUIET), Some(2));
-        assert_eq!(repeats.say(Reason::Unrouted, now + QUIET), None);
+        assert_eq!(repeats.say(one, now), Some(0));
+        assert_eq!(repeats.say(one, now), None);
+        assert_eq!(repeats.say(other, now), Some(0));
+        assert_eq!(repeats.say(one, now + QUIET / 2), None);
+        assert_eq!(repeats.say(one, now + QUIET), Some(2));
+        assert_eq!(repeats.say(one, now + QUIET), None);
     }
 }

@@ -11,7 +11,7 @@ use viaduct_sink::{Record, Rejection};
 
 use super::backlog::Item;
 use super::lane::{Fate, LaneSender, Report};
-use super::repeats::Repeats;
+use super::repeats::{Repeats, Saying};
 use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{DeadLetterRoute, Plan, Reason, Router};
@@ -40,7 +40,7 @@ pub(crate) struct Source {
     pub(crate) reports: mpsc::UnboundedReceiver<Vec<Report>>,
     /// Counters.
     pub(crate) telemetry: Arc<Telemetry>,
-    /// What the log has heard of dead letters.
+    /// What the log has heard of events that could not be published.
     pub(crate) repeats: Repeats,
 }
 
@@ -191,7 +191,7 @@ impl Source {
         detail: &str,
         intended: Option<&str>,
     ) {
-        if let Some(unsaid) = self.repeats.say(reason, Instant::now()) {
+        if let Some(unsaid) = self.repeats.say(Saying::DeadLetter(reason), Instant::now()) {
             warn!(source = %self.name, %reason, destination = intended, detail, unsaid,
                   "event goes to the dead letters");
         }
@@ -204,9 +204,11 @@ impl Source {
     }
 
     /// The dead letters' own destination refused this one: the local file is the last resort.
-    fn bury_locally(&self, report: &Report, slot: &Slot, reason: Reason, rejection: &Rejection) {
-        warn!(source = %self.name, %reason, detail = rejection.detail,
-              "the dead-letter destination refused this one: it goes to the local dead-letter file");
+    fn bury_locally(&mut self, report: &Report, slot: &Slot, reason: Reason, rejection: &Rejection) {
+        if let Some(unsaid) = self.repeats.say(Saying::LastResort(reason), Instant::now()) {
+            warn!(source = %self.name, %reason, detail = rejection.detail, unsaid,
+                  "the dead-letter destination refused this one: it goes to the local dead-letter file");
+        }
         let session = slot.session.as_str();
         let record = self.last_resort_route.record(&slot.entry, session, reason, &rejection.detail, None);
         let item = Item {
@@ -227,8 +229,11 @@ impl Source {
                     (&report.fate, report.creditor)
                 {
                     let sink = &self.lanes[sink.get()].sink;
-                    warn!(source = %self.name, %sink, destination = %destination, reason = %rejection.reason,
-                          detail = rejection.detail, "a best-effort sink rejected an event");
+                    let saying = Saying::BestEffort(rejection.reason);
+                    if let Some(unsaid) = self.repeats.say(saying, Instant::now()) {
+                        warn!(source = %self.name, %sink, destination = %destination, reason = %rejection.reason,
+                              detail = rejection.detail, unsaid, "a best-effort sink rejected an event");
+                    }
                     self.telemetry.best_effort_dropped(&self.name, sink);
                 }
                 continue;
