@@ -32,6 +32,7 @@ mod reports;
 pub mod settings;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod topics;
 mod vitals;
 
@@ -80,6 +81,11 @@ impl KafkaSink {
     /// Properties that would break the guarantee, or that librdkafka does not know.
     pub async fn connect(settings: KafkaSettings) -> Result<Self, KafkaSettingsError> {
         let config = settings::client_config(&settings)?;
+        let tokens = settings::tokens(&settings)?.map(Arc::new);
+        if tokens.is_some() && settings.create_topics {
+            // The admin client has nothing that would answer librdkafka's request for a token.
+            return Err(KafkaSettingsError::NoCreation);
+        }
         let create = settings.create_topics.then_some(Creation {
             partitions: settings.partitions,
             replication_factor: settings.replication_factor,
@@ -90,7 +96,7 @@ impl KafkaSink {
         // Reads certificates and starts threads.
         let made = tokio::task::spawn_blocking({
             let vitals = Arc::clone(&vitals);
-            move || Producers::new(config, batch_bytes, vitals)
+            move || Producers::new(config, batch_bytes, vitals, tokens)
         });
         let producers = made.await.map_err(|stopped| KafkaSettingsError::Client(stopped.to_string()))??;
         let producers = Arc::new(producers);

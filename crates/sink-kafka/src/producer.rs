@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
@@ -24,6 +24,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tracing::{debug, info, warn};
 
 use crate::reports::{Delivered, Ticket};
+use crate::tokens::Tokens;
 use crate::vitals::Vitals;
 
 /// The longest that the serving thread sleeps while nothing happens.
@@ -46,6 +47,7 @@ pub(crate) enum Lane {
 pub(crate) struct Producers {
     config: ClientConfig,
     vitals: Arc<Vitals>,
+    tokens: Option<Arc<Tokens>>,
     lanes: [Mutex<Option<Arc<Generation>>>; 2],
     /// Held while a producer is made.
     making: tokio::sync::Mutex<()>,
@@ -60,10 +62,12 @@ impl Producers {
         config: ClientConfig,
         batch_bytes: usize,
         vitals: Arc<Vitals>,
+        tokens: Option<Arc<Tokens>>,
     ) -> Result<Self, KafkaError> {
         let producers = Self {
             config,
             vitals,
+            tokens,
             lanes: [Mutex::default(), Mutex::default()],
             making: tokio::sync::Mutex::default(),
             made: AtomicU64::new(0),
@@ -126,7 +130,8 @@ impl Producers {
             }
         }
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
-        Generation::start(&config, lane, number, Arc::clone(&self.vitals)).map(Arc::new)
+        let context = Context { vitals: Arc::clone(&self.vitals), tokens: self.tokens.clone() };
+        Generation::start(&config, lane, number, context).map(Arc::new)
     }
 
     /// How many bytes of records go into one batch at most.
@@ -176,13 +181,7 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    fn start(
-        config: &ClientConfig,
-        lane: Lane,
-        number: u64,
-        vitals: Arc<Vitals>,
-    ) -> Result<Self, KafkaError> {
-        let context = Context { vitals };
+    fn start(config: &ClientConfig, lane: Lane, number: u64, context: Context) -> Result<Self, KafkaError> {
         let producer = Arc::new(BaseProducer::from_config_and_context(config, context)?);
         let ended = Arc::new(AtomicBool::new(false));
         std::thread::Builder::new()
@@ -247,9 +246,24 @@ fn serve(producer: &Arc<BaseProducer<Context>>, lane: Lane, ended: &AtomicBool) 
 /// Where librdkafka reports to.
 pub(crate) struct Context {
     vitals: Arc<Vitals>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl ClientContext for Context {
+    /// Asked for only where the mechanism is OAUTHBEARER.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    /// Called on the thread that serves the producer's reports, ahead of a token's end; after an error, again in ten
+    /// seconds.
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("no way to fetch tokens is configured")?;
+        tokens.fetch().map_err(|reason| {
+            warn!(reason, "no OAuth token for Kafka");
+            self.vitals.refused(format!("no OAuth token for Kafka: {reason}"));
+            reason.into()
+        })
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {

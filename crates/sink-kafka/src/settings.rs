@@ -10,6 +10,8 @@ use rdkafka::error::KafkaError;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
+use crate::tokens::{self, Tokens};
+
 /// What a Kafka sink is made of.
 #[derive(Clone)]
 pub struct KafkaSettings {
@@ -65,6 +67,9 @@ pub enum KafkaSettingsError {
         /// librdkafka's words.
         detail: String,
     },
+    /// Topics cannot be created over connections that use OAuth tokens.
+    #[error("create_topics does not work with OAUTHBEARER: create the topics beforehand")]
+    NoCreation,
     /// librdkafka cannot make a producer of these settings.
     #[error("librdkafka cannot make a producer of these properties: {0}")]
     Client(String),
@@ -104,20 +109,43 @@ const CREATION: &str = "must be false: a topic is created with create_topics = t
 const LINGER: &str = "must be at most 1000 ms: acknowledgements to the source wait for it";
 const QUEUE: &str = "must be at least 16384 (16 MiB): a record larger than the queue would wait for ever";
 const MOCK: &str = "is for tests: an in-memory cluster holds nothing durably";
-const NO_TOKENS: &str = "cannot be OAUTHBEARER: this build of librdkafka has nothing to fetch tokens with";
+const METHOD: &str = "must be oidc: there is no other way to get tokens";
+const TOKENS: &str = "is needed for OAUTHBEARER";
 
 /// What is wrong with these properties: those that would break the guarantee, and those that librdkafka does not know or
 /// not with this value. A property without a value is one whose value is not known yet (a secret kept elsewhere).
 pub fn check_properties<'a>(
     properties: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
 ) -> Vec<PropertyProblem> {
-    properties
-        .into_iter()
-        .filter_map(|(key, value)| {
+    let properties: Vec<(&str, Option<&str>)> = properties.into_iter().collect();
+    let mut problems: Vec<PropertyProblem> = properties
+        .iter()
+        .filter_map(|&(key, value)| {
             let why = breaks_the_guarantee(key, value).map(Cow::from).or_else(|| unknown(key, value))?;
             Some(PropertyProblem { key: key.to_owned(), why })
         })
-        .collect()
+        .collect();
+    if properties.iter().any(|(key, value)| asks_for_tokens(key, *value)) {
+        let missing = tokens::NEEDED.iter().filter(|needed| properties.iter().all(|(key, _)| key != *needed));
+        problems.extend(missing.map(|key| PropertyProblem { key: (*key).to_owned(), why: TOKENS.into() }));
+    }
+    problems
+}
+
+/// Whether the property makes the brokers ask for OAuth tokens.
+fn asks_for_tokens(key: &str, value: Option<&str>) -> bool {
+    matches!(key, "sasl.mechanism" | "sasl.mechanisms")
+        && value.is_some_and(|value| value.eq_ignore_ascii_case("OAUTHBEARER"))
+}
+
+/// What fetches OAuth tokens, where these properties ask for it.
+///
+/// # Errors
+/// No HTTP client can be made.
+pub(crate) fn tokens(settings: &KafkaSettings) -> Result<Option<Tokens>, KafkaSettingsError> {
+    let mut properties = settings.properties.iter();
+    let asked = properties.any(|(key, value)| asks_for_tokens(key, Some(value.expose_secret())));
+    asked.then(|| Tokens::new(&settings.properties)).transpose()
 }
 
 fn breaks_the_guarantee(key: &str, value: Option<&str>) -> Option<&'static str> {
@@ -146,7 +174,7 @@ fn breaks_the_guarantee(key: &str, value: Option<&str>) -> Option<&'static str> 
         "allow.auto.create.topics" => (!is(&["false"])).then_some(CREATION),
         "linger.ms" | "queue.buffering.max.ms" => above(1000.0).then_some(LINGER),
         "queue.buffering.max.kbytes" => below(16_384.0).then_some(QUEUE),
-        "sasl.mechanism" | "sasl.mechanisms" => is(&["OAUTHBEARER"]).then_some(NO_TOKENS),
+        tokens::METHOD => (value.is_some() && !is(&["oidc"])).then_some(METHOD),
         key if key.starts_with("test.mock.") => Some(MOCK),
         _ => None,
     }
@@ -155,6 +183,9 @@ fn breaks_the_guarantee(key: &str, value: Option<&str>) -> Option<&'static str> 
 /// Asks librdkafka about one property.
 fn unknown(key: &str, value: Option<&str>) -> Option<Cow<'static, str>> {
     const NO_SUCH: &str = "No such configuration property";
+    if tokens::OURS.contains(&key) {
+        return None;
+    }
     let mut config = ClientConfig::new();
     config.set(key, value.unwrap_or_default());
     match KafkaSettingsError::from(config.create_native_config().err()?) {
@@ -194,7 +225,9 @@ pub(crate) fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, Ka
         // Idle connections are closed by brokers every few minutes; that is no news.
         .set("log.connection.close", "false");
     for (key, value) in values {
-        config.set(key, value);
+        if !tokens::OURS.contains(&key) {
+            config.set(key, value);
+        }
     }
     // Above what brokers take, so that the broker decides what is too large, not this client; yet below the queue, or
     // such a record would wait for room for ever.
@@ -248,7 +281,7 @@ pub(crate) fn admin_config(settings: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("client.id", &settings.client_id);
     for (key, value) in &settings.properties {
-        if !PRODUCER_ONLY.contains(&key.as_str()) {
+        if !PRODUCER_ONLY.contains(&key.as_str()) && !tokens::OURS.contains(&key.as_str()) {
             config.set(key, value.expose_secret());
         }
     }
@@ -304,12 +337,35 @@ mod tests {
             ("linger.ms", "60000"),
             ("queue.buffering.max.kbytes", "100"),
             ("test.mock.num.brokers", "3"),
-            ("sasl.mechanism", "OAUTHBEARER"),
+            ("sasl.oauthbearer.method", "default"),
         ] {
             let problem = problem(key, Some(value)).unwrap_or_else(|| panic!("{key}={value} passes"));
             assert!(problem.starts_with(key) && !problem.contains("librdkafka:"), "{problem}");
         }
         assert!(problem("acks", None).is_some(), "nobody knows what it will be");
+    }
+
+    #[test]
+    fn oauthbearer_needs_what_its_tokens_are_fetched_with() {
+        let mut properties =
+            vec![("sasl.mechanism", Some("OAUTHBEARER")), ("sasl.oauthbearer.method", Some("oidc"))];
+        let keys = |properties: &[(&'static str, Option<&'static str>)]| -> Vec<String> {
+            check_properties(properties.iter().copied()).into_iter().map(|problem| problem.key).collect()
+        };
+        assert_eq!(
+            keys(&properties),
+            [
+                "sasl.oauthbearer.client.id",
+                "sasl.oauthbearer.client.secret",
+                "sasl.oauthbearer.token.endpoint.url"
+            ]
+        );
+        properties.extend([
+            ("sasl.oauthbearer.client.id", Some("me")),
+            ("sasl.oauthbearer.client.secret", None),
+            ("sasl.oauthbearer.token.endpoint.url", Some("https://id.example/token")),
+        ]);
+        assert_eq!(keys(&properties), Vec::<String>::new());
     }
 
     /// librdkafka refuses to make a client of a mechanism that it was built without.
@@ -345,6 +401,7 @@ mod tests {
             ("compression.type", "zstd"),
             ("security.protocol", "SASL_SSL"),
             ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.oauthbearer.method", "oidc"),
             ("sasl.password", "x"),
             ("linger.ms", "0.5"),
             ("queue.buffering.max.kbytes", "32768"),

@@ -7,6 +7,7 @@ mod outage;
 mod partition;
 mod permission;
 mod replacement;
+mod security;
 mod size;
 mod topic;
 

@@ -5,7 +5,7 @@
 //! are down too: a record never expires, so nobody else would tell.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -37,8 +37,19 @@ pub(crate) struct Vitals {
     /// Mirrors the health, so that a delivery report costs no lock.
     up: AtomicBool,
     confirmed: AtomicU64,
+    /// Why no broker can be used, as far as it is known.
+    trouble: Mutex<Trouble>,
+}
+
+/// What stands between this sink and the brokers.
+#[derive(Debug, Default)]
+enum Trouble {
+    #[default]
+    None,
     /// What librdkafka said last about a broker it cannot reach.
-    trouble: Mutex<String>,
+    Unreachable(String),
+    /// A whole sentence about somebody who refuses.
+    Refused(String),
 }
 
 impl Vitals {
@@ -65,6 +76,7 @@ impl Vitals {
     pub(crate) fn up(&self) {
         if !self.up.load(Ordering::Relaxed) {
             self.up.store(true, Ordering::Relaxed);
+            *self.trouble() = Trouble::None;
             self.health.up();
         }
     }
@@ -82,11 +94,15 @@ impl Vitals {
         match error.rdkafka_error_code() {
             Some(Code::AllBrokersDown) => self.down(self.unreachable()),
             Some(Code::Authentication) => {
-                self.down(format!("the Kafka brokers refuse the credentials: {reason}"))
+                self.refused(format!("the Kafka brokers refuse the credentials: {reason}"))
             }
-            Some(Code::SSL) => self.down(format!("TLS to the Kafka brokers fails: {reason}")),
+            Some(Code::SSL) => self.refused(format!("TLS to the Kafka brokers fails: {reason}")),
             Some(Code::BrokerTransportFailure | Code::Resolve) => {
-                reason.clone_into(&mut self.trouble.lock().unwrap_or_else(PoisonError::into_inner));
+                let mut trouble = self.trouble();
+                // What follows a refusal (connections that break off) explains less than the refusal.
+                if !matches!(*trouble, Trouble::Refused(_)) {
+                    *trouble = Trouble::Unreachable(reason.to_owned());
+                }
             }
             _ => {}
         }
@@ -94,12 +110,21 @@ impl Vitals {
 
     /// The sentence for "no broker answers".
     pub(crate) fn unreachable(&self) -> String {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.is_empty() {
-            "no Kafka broker answers".to_owned()
-        } else {
-            format!("no Kafka broker answers: {trouble}")
+        match &*self.trouble() {
+            Trouble::None => "no Kafka broker answers".to_owned(),
+            Trouble::Unreachable(reason) => format!("no Kafka broker answers: {reason}"),
+            Trouble::Refused(sentence) => sentence.clone(),
         }
+    }
+
+    /// Somebody said no, and `sentence` tells who and why. It stays the reason until a broker can be used again.
+    pub(crate) fn refused(&self, sentence: String) {
+        *self.trouble() = Trouble::Refused(sentence.clone());
+        self.down(sentence);
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

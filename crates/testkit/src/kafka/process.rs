@@ -32,7 +32,8 @@ impl Process {
     /// Formats a new data directory. A killed broker may come back when its old session has ended, hence the short one.
     /// Nothing is ever discarded, though tests write records with timestamps of long ago.
     ///
-    /// `properties` stand behind the defaults in `server.properties` and win over them.
+    /// `properties` stand behind the defaults in `server.properties` and win over them; `{listeners}` in a value stands for
+    /// the usual listeners, to add one to them.
     pub(super) fn prepare(class_path: String, properties: &[(&str, &str)]) -> Result<Self> {
         let dir = TempDir::new()?;
         let (port, controller) = (quiet_port()?, quiet_port()?);
@@ -50,8 +51,9 @@ impl Process {
              transaction.state.log.num.partitions=1\ngroup.initial.rebalance.delay.ms=0\n",
             dir.path().join("data").display()
         );
+        let listeners = format!("PLAINTEXT://{bootstrap},CONTROLLER://127.0.0.1:{controller}");
         for (name, value) in properties {
-            writeln!(text, "{name}={value}")?;
+            writeln!(text, "{name}={}", value.replace("{listeners}", &listeners))?;
         }
         let process = Self { bootstrap, class_path, dir, running: None };
         fs::write(process.settings(), text)?;

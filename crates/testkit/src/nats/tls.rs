@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// PEM files: an authority, a server's certificate for 127.0.0.1 and localhost, and a client's certificate.
 #[derive(Debug, Clone)]
@@ -22,13 +22,17 @@ impl TlsFiles {
     pub fn write(dir: &Path) -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // By name, too, the authority has to be another: OpenSSL takes a certificate for self-signed that has its issuer's.
+        params.distinguished_name.push(DnType::CommonName, "Viaduct test authority");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let authority = dir.join("ca.pem");
         fs::write(&authority, issuer.pem())?;
         let leaf = |name: &str, names: &[&str]| -> Result<(PathBuf, PathBuf)> {
             let key = KeyPair::generate()?;
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            let certificate = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+            let mut params = CertificateParams::new(names)?;
+            params.distinguished_name.push(DnType::CommonName, name);
+            let certificate = params.signed_by(&key, &issuer)?;
             let paths = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
             fs::write(&paths.0, certificate.pem())?;
             fs::write(&paths.1, key.serialize_pem())?;
