@@ -274,6 +274,7 @@ mod tests {
             value: Bytes::new(),
             timestamp_ms: None,
             message_id: Arc::from(""),
+            event: Arc::from(""),
         }
     }
 

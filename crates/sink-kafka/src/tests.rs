@@ -69,6 +69,7 @@ fn record(topic: &Arc<str>, key: Option<&str>, number: usize, length: usize) -> 
         value: Bytes::from(value),
         timestamp_ms: None,
         message_id: Arc::from(number.to_string()),
+        event: Arc::from(number.to_string()),
     }
 }
 

@@ -63,6 +63,7 @@ mod tests {
             value: Bytes::from_static(b"{}"),
             timestamp_ms: None,
             message_id: "acme.1.00".into(),
+            event: "acme.1.00".into(),
         }
     }
 

@@ -164,6 +164,7 @@ mod tests {
                 value: bytes::Bytes::new(),
                 timestamp_ms: None,
                 message_id: "id".into(),
+                event: "id".into(),
             },
         }
     }

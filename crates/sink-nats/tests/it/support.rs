@@ -34,6 +34,7 @@ pub(crate) fn record(subject: &str, key: Option<&str>, number: usize) -> Record 
         value: Bytes::from(format!("{{\"key\":\"{key_text}\",\"number\":{number}}}")),
         timestamp_ms: None,
         message_id: format!("acme.{key_text}.{number}").into(),
+        event: format!("acme.{key_text}.{number}").into(),
     }
 }
 
