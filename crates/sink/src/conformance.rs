@@ -119,3 +119,5 @@ pub async fn run_all(harness: &dyn Harness) {
 
 #[cfg(test)]
 mod broken;
+#[cfg(test)]
+mod broken_exactly_once;
