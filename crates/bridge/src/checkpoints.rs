@@ -137,3 +137,132 @@ impl SessionStore for KeptSession {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use viaduct_poller::{ApiVersion, ContentHash};
+    use viaduct_sink::{Batch, Checkpoints, Claim, HealthReporter, HealthWatch, Outcome, Sink};
+
+    use super::*;
+    use crate::config::RefusedAfter;
+    use crate::state::StateDir;
+
+    /// A sink that only remembers what it is told about its checkpoints.
+    #[derive(Default)]
+    struct Told {
+        claimed: Option<String>,
+        session: Mutex<Option<String>>,
+        forgotten: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Sink for Told {
+        async fn publish(&self, _: Batch<'_>) -> Vec<Outcome> {
+            Vec::new()
+        }
+
+        fn health(&self) -> HealthWatch {
+            HealthReporter::new("a test").watch()
+        }
+
+        fn checkpoints(&self) -> Option<&dyn Checkpoints> {
+            Some(self)
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[async_trait]
+    impl Checkpoints for Told {
+        async fn claim(&self, _: &str) -> Result<Claim, Fatal> {
+            let session = self.claimed.clone().map(|text| RawValue::from_string(text).unwrap());
+            Ok(Claim { session, remembered: 0 })
+        }
+
+        fn acknowledged(&self, source: &str, event: &str) {
+            lock(&self.forgotten).push(format!("{source}: {event}"));
+        }
+
+        fn session(&self, _: &str, session: Option<Box<RawValue>>) {
+            *lock(&self.session) = session.map(|session| session.get().to_owned());
+        }
+    }
+
+    fn saved(id: &str, created_at_ms: u64) -> SavedSession {
+        SavedSession { session_id: id.into(), inactivity_delay_s: 120, created_at_ms, api: ApiVersion::V3 }
+    }
+
+    struct Place {
+        _dir: tempfile::TempDir,
+        state: StateDir,
+        sink: Arc<Told>,
+    }
+
+    impl Place {
+        fn new(claimed: Option<&str>) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let state = StateDir::open(dir.path()).unwrap();
+            Self {
+                _dir: dir,
+                state,
+                sink: Arc::new(Told { claimed: claimed.map(str::to_owned), ..Told::default() }),
+            }
+        }
+
+        fn file(&self) -> FileSessionStore {
+            self.state.session_store("main", "https://acme.example", "acme")
+        }
+
+        async fn store(&self) -> KeptSession {
+            let handle = SinkHandle::new("lake", true, RefusedAfter::Never, self.sink.clone());
+            let checkpoints = SourceCheckpoints::new(&"main".into(), "acme", &[handle]);
+            checkpoints.claim().await.unwrap();
+            KeptSession::new(self.file(), checkpoints)
+        }
+    }
+
+    fn claimed(org: &str, session: &SavedSession) -> String {
+        let session = serde_json::to_string(session).unwrap();
+        format!(r#"{{"api_url":"https://acme.example","org":"{org}","session":{session}}}"#)
+    }
+
+    #[tokio::test]
+    async fn the_youngest_session_is_resumed_wherever_it_is_known() {
+        let place = Place::new(Some(&claimed("acme", &saved("claimed", 200))));
+        assert_eq!(place.store().await.load().unwrap(), Some(saved("claimed", 200)), "an empty directory");
+        assert_eq!(place.file().load().unwrap(), Some(saved("claimed", 200)), "the file has it now");
+
+        place.file().save(&saved("older", 100)).unwrap();
+        assert_eq!(place.store().await.load().unwrap(), Some(saved("claimed", 200)));
+        place.file().save(&saved("younger", 300)).unwrap();
+        assert_eq!(place.store().await.load().unwrap(), Some(saved("younger", 300)));
+        assert_eq!(
+            *lock(&place.sink.session),
+            Some(claimed("acme", &saved("younger", 300))),
+            "the sink learns of it"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_session_of_another_organisation_is_not_ours() {
+        for foreign in [&*claimed("other", &saved("foreign", 200)), r#"{"another":"form"}"#] {
+            let place = Place::new(Some(foreign));
+            assert_eq!(place.store().await.load().unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn sinks_learn_of_sessions_and_of_what_is_done() {
+        let place = Place::new(None);
+        let mut store = place.store().await;
+        store.save(&saved("new", 5)).unwrap();
+        assert_eq!(*lock(&place.sink.session), Some(claimed("acme", &saved("new", 5))));
+        store.clear().unwrap();
+        assert_eq!(*lock(&place.sink.session), None);
+
+        let identity = Identity::new("7-0", ContentHash::from_u128(0xabc << 64));
+        store.checkpoints.forget(&identity);
+        assert_eq!(*lock(&place.sink.forgotten), ["main: acme.7-0.0000000000000abc"]);
+    }
+}
