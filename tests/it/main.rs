@@ -8,8 +8,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod commands;
-mod crash;
 mod dead_letters;
+mod faults;
 mod kit;
 mod main_path;
 mod outage;

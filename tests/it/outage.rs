@@ -71,12 +71,12 @@ async fn kafka(redelivery: Redelivery) {
     let (exit, _) = bridge.terminate().await;
     assert_eq!(exit.code(), Some(0), "{}", site.log());
     let journal = vendor.journal();
-    well_behaved(&journal.report);
+    well_behaved(&journal.report).none();
     for (what, seen) in [("Kafka", topics.read().await), ("file", files.read())] {
-        nothing_lost(what, &journal, &seen, &HashSet::new());
+        nothing_lost(what, &journal, &seen, &HashSet::new()).none();
         // The idempotent producer survives the outage, and the sink that was up is never offered an event twice.
-        no_duplicates(what, &seen);
-        in_order_per_key(what, &journal, &seen);
+        no_duplicates(what, &seen).none();
+        in_order_per_key(what, &journal, &seen).none();
     }
 }
 
@@ -97,12 +97,12 @@ async fn nats(redelivery: Redelivery) {
     let (exit, _) = bridge.terminate().await;
     assert_eq!(exit.code(), Some(0), "{}", site.log());
     let journal = vendor.journal();
-    well_behaved(&journal.report);
+    well_behaved(&journal.report).none();
     let seen = stream.read().await;
-    nothing_lost("NATS", &journal, &seen, &HashSet::new());
+    nothing_lost("NATS", &journal, &seen, &HashSet::new()).none();
     // The outage is shorter than the stream's duplicate window, so Nats-Msg-Id removes what was stored unanswered.
-    no_duplicates("NATS", &seen);
-    in_order_per_key("NATS", &journal, &seen);
+    no_duplicates("NATS", &seen).none();
+    in_order_per_key("NATS", &journal, &seen).none();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -58,7 +58,7 @@ async fn expire_in_mid_stream(redelivery: Redelivery, requeue: Requeue) {
 
     let journal = vendor.journal();
     // Covers "the old session id is never used again".
-    well_behaved(&journal.report);
+    well_behaved(&journal.report).none();
     assert_eq!(journal.report.sessions.len(), 4);
     for session in &journal.report.sessions {
         let declared = session.subscriptions_at_first_get.as_ref().expect("every session was polled");
@@ -66,10 +66,10 @@ async fn expire_in_mid_stream(redelivery: Redelivery, requeue: Requeue) {
         assert_eq!(declared[0]["description"], "third party events");
     }
     for (what, seen) in [("Kafka", topics.read().await), ("NATS", stream.read().await)] {
-        nothing_lost(what, &journal, &seen, &HashSet::new());
-        in_order_per_key(what, &journal, &seen);
+        nothing_lost(what, &journal, &seen, &HashSet::new()).none();
+        in_order_per_key(what, &journal, &seen).none();
         // A new id makes a new event of it; with the same id nothing is published twice.
-        no_duplicates(what, &seen);
+        no_duplicates(what, &seen).none();
     }
 }
 
@@ -114,7 +114,7 @@ async fn faults(redelivery: Redelivery, seed: u64) {
     let (exit, _) = bridge.terminate().await;
     assert_eq!(exit.code(), Some(0), "{}", site.log());
     let journal = vendor.journal();
-    well_behaved(&journal.report);
+    well_behaved(&journal.report).none();
     let made: u64 = journal.report.faults.values().sum();
     assert!(made >= 50, "only {made} faults were made: {:?}", journal.report.faults);
     let buried = crate::kit::destinations::lines(&site.path("state/dead-letters"))
@@ -122,8 +122,8 @@ async fn faults(redelivery: Redelivery, seed: u64) {
         .filter_map(|(_, line)| line["event"]["eventId"].as_str().map(str::to_owned))
         .collect::<HashSet<_>>();
     let seen = topics.read().await;
-    nothing_lost("Kafka", &journal, &seen, &buried);
-    in_order_per_key("Kafka", &journal, &seen);
+    nothing_lost("Kafka", &journal, &seen, &buried).none();
+    in_order_per_key("Kafka", &journal, &seen).none();
     // Two events may share an id; nothing else stands here twice.
     let shared: HashSet<&str> = journal
         .events
@@ -131,7 +131,7 @@ async fn faults(redelivery: Redelivery, seed: u64) {
         .filter(|event| event.shares_id)
         .filter_map(|event| event.event_id.as_deref())
         .collect();
-    let repeated: Vec<_> = repeated(&seen).into_keys().filter(|id| !shared.contains(id)).collect();
+    let repeated: Vec<_> = repeated(&seen).into_keys().filter(|(id, _)| !shared.contains(id)).collect();
     assert!(repeated.is_empty(), "{repeated:?}");
     println!("{made} faults: {:?}", journal.report.faults);
 }
@@ -170,12 +170,12 @@ async fn sigterm_drains_and_the_next_start_resumes() {
     vendor.all_acknowledged(Duration::from_secs(60)).await;
     bridge.terminate().await;
     let journal = vendor.journal();
-    well_behaved(&journal.report);
+    well_behaved(&journal.report).none();
     assert_eq!(journal.report.sessions_created, 1);
     for (what, seen) in [("Kafka", topics.read().await), ("NATS", stream.read().await)] {
-        nothing_lost(what, &journal, &seen, &HashSet::new());
-        no_duplicates(what, &seen);
-        in_order_per_key(what, &journal, &seen);
+        nothing_lost(what, &journal, &seen, &HashSet::new()).none();
+        no_duplicates(what, &seen).none();
+        in_order_per_key(what, &journal, &seen).none();
     }
 }
 

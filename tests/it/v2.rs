@@ -22,15 +22,15 @@ async fn everything_is_published(vendor: &Vendor, site: &Site, topics: &Topics, 
     let (exit, _) = bridge.terminate().await;
     assert_eq!(exit.code(), Some(0), "{}", site.log());
     let journal = vendor.journal();
-    well_behaved(&journal.report);
+    well_behaved(&journal.report).none();
     let mut seen = topics.read().await;
-    nothing_lost("Kafka", &journal, &seen, &HashSet::new());
+    nothing_lost("Kafka", &journal, &seen, &HashSet::new()).none();
     // A spooled response of which only a part was published is replayed whole: what stands here again stands behind its
     // first appearance, whose order counts.
     let duplicates: usize = repeated(&seen).values().map(|count| count - 1).sum();
     let mut known = HashSet::new();
     seen.retain(|record| known.insert(record.event_id.clone()));
-    in_order_per_key("Kafka", &journal, &seen);
+    in_order_per_key("Kafka", &journal, &seen).none();
     assert_eq!(seen.len() as u64, events);
     duplicates
 }

@@ -51,10 +51,12 @@ impl Topics {
         for topic in topics {
             for message in kafka::read_topic(&self.bootstrap, &topic).await.expect("the topic can be read") {
                 let value = message.value.expect("no tombstone is ever produced");
+                let (event_id, content) = identity(&value);
                 seen.push(Seen {
                     place: format!("{topic}/{}", message.partition),
                     key: message.key.map(|key| String::from_utf8(key).expect("keys are text")),
-                    event_id: event_id(&value),
+                    event_id,
+                    content,
                 });
             }
         }
@@ -89,10 +91,10 @@ impl Stream {
         messages
             .iter()
             .filter(|message| !message.subject.starts_with("_viaduct."))
-            .map(|message| Seen {
-                place: self.name.clone(),
-                key: message.header("ce-subject").map(str::to_owned),
-                event_id: event_id(&message.payload),
+            .map(|message| {
+                let (event_id, content) = identity(&message.payload);
+                let key = message.header("ce-subject").map(str::to_owned);
+                Seen { place: self.name.clone(), key, event_id, content }
             })
             .collect()
     }
@@ -124,6 +126,7 @@ impl Files {
                 place,
                 key: key.map(ToString::to_string),
                 event_id: value["eventId"].as_str().expect("eventId").to_owned(),
+                content: None,
             });
         }
         seen
@@ -146,8 +149,9 @@ pub(crate) fn lines(folder: &Path) -> Vec<(String, Value)> {
     lines
 }
 
-/// `eventId` of a value.
-fn event_id(value: &[u8]) -> String {
+/// `eventId` of a value, and the payload's hash where the payload is the vendor's text.
+fn identity(value: &[u8]) -> (String, Option<String>) {
     let value: Value = serde_json::from_slice(value).expect("values are JSON");
-    value["eventId"].as_str().expect("eventId").to_owned()
+    let id = value["eventId"].as_str().expect("eventId").to_owned();
+    (id, value["payload"].as_str().map(viaduct_simulator::payload_hash))
 }

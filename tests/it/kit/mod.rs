@@ -1,10 +1,14 @@
 //! What the suite is made of: the binary under test, the vendor's simulator, real brokers, and the invariants.
 
 pub(crate) mod bridge;
+pub(crate) mod case;
 pub(crate) mod destinations;
+pub(crate) mod holdings;
 pub(crate) mod invariants;
+pub(crate) mod line;
 pub(crate) mod vendor;
 pub(crate) mod wait;
+pub(crate) mod world;
 
 use std::sync::OnceLock;
 

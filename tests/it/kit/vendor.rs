@@ -49,13 +49,17 @@ impl Vendor {
         }
     }
 
-    /// Waits until everything that arose is acknowledged, or has become nothing that could be.
+    /// Whether everything that arose is acknowledged, or has become nothing that could be.
+    pub(crate) fn is_settled(&self) -> bool {
+        let report = self.report();
+        report.unacknowledged == 0
+            && report.queued == 0
+            && report.waiting.unwrap_or(0) == 0
+            && report.emitted > 0
+    }
+
+    /// Waits until it is.
     pub(crate) async fn all_acknowledged(&self, patience: Duration) {
-        let mut last = Report::default();
-        let settled = until("everything is acknowledged", patience, async || {
-            last = self.report();
-            last.unacknowledged == 0 && last.queued == 0 && last.waiting.unwrap_or(0) == 0 && last.emitted > 0
-        });
-        settled.await;
+        until("everything is acknowledged", patience, async || self.is_settled()).await;
     }
 }
