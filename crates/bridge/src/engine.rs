@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use viaduct_poller::{Finished, Parts, Poller, PollerError, Spool};
-use viaduct_sink::Fatal;
+use viaduct_sink::{Fatal, Owner};
 
 use crate::checkpoints::{KeptSession, SourceCheckpoints};
 use crate::config::{Api, Config, DeadLetter};
@@ -78,9 +78,10 @@ impl Engine {
             ));
         }
         let telemetry = Telemetry::new();
+        let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {
-            let handle = sinks::open(config, index).await?;
+            let handle = sinks::open(config, index, &owner).await?;
             telemetry.add_sink(handle.clone());
             sinks.push(handle);
         }

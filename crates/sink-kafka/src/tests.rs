@@ -2,6 +2,7 @@
 
 mod backpressure;
 mod conformance;
+mod exactly_once;
 mod invalid;
 mod outage;
 mod partition;

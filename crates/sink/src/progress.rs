@@ -152,10 +152,12 @@ impl Progress {
 
     /// The checkpoint that tells of `records` too. They have to be stored in one step with it.
     pub fn propose<'a>(&self, records: impl IntoIterator<Item = &'a Record>) -> Proposal {
-        let stored: Vec<Held> = records
-            .into_iter()
-            .map(|record| Held { record: record.message_id.clone(), event: record.event.clone() })
-            .collect();
+        let names = |record: &Record| Held { record: record.message_id.clone(), event: record.event.clone() };
+        self.propose_named(records.into_iter().map(names).collect())
+    }
+
+    /// The same for records that are at hand by name only.
+    pub fn propose_named(&self, stored: Vec<Held>) -> Proposal {
         let known = self.held.values().flat_map(|entry| {
             entry.records.iter().map(|record| Held { record: record.clone(), event: entry.event.clone() })
         });
