@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A server process which is killed when this value is dropped or when the test binary dies in whatever way.
 ///
@@ -75,9 +76,25 @@ impl Drop for Tethered {
     }
 }
 
-/// A port on loopback that was free a moment ago.
+/// A port on loopback that was free a moment ago, below the range from which the kernel takes those of outgoing
+/// connections, and another one at each call.
+///
+/// From the kernel's range, any connection of a test that runs at the same time could take it. And while a server is
+/// away its clients knock at its port again and again: one of these connections could get that very port as its own,
+/// connect to itself and keep the server from coming back.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    for _ in 0..COUNT {
+        // Another stretch for every process, so that test binaries that run together do not race for the same port.
+        let offset = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(FIRST + offset % COUNT).map_err(io::Error::other)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::other(format!("no free port between {FIRST} and {}", FIRST + COUNT)))
 }
 
 /// `target/brokers` of the workspace: where the native brokers are kept between runs.

@@ -1,7 +1,9 @@
 //! Sessions that end: in full flow, while the bridge is down, with the vendor itself; under both redelivery models and all
 //! three answers to what becomes of unacknowledged events then.
 
-use viaduct_simulator::{Redelivery, Requeue};
+use std::time::Duration;
+
+use viaduct_simulator::{Redelivery, Requeue, Settings};
 
 use crate::kit::case::{Broker, Case, Delivery, hold};
 use crate::kit::invariants::{Findings, Invariant};
@@ -18,11 +20,10 @@ resource_ids = []
 "#;
 
 pub(super) async fn sessions_end(case: Case) -> Findings {
-    let line = match case.broker {
-        Broker::Kafka => Line::kafka().await,
-        Broker::Nats => Line::nats().await,
-    };
-    let mut world = World::with(case, flowing(case, 500.0), line, |text| text + SUBSCRIPTION).await;
+    // Short, because while events wait for the broker the bridge polls only to keep the session alive.
+    let settings = Settings { granted_inactivity: Some(Duration::from_secs(2)), ..flowing(case, 300.0) };
+    let line = Line::to(case.broker).await;
+    let mut world = World::with(case, settings, line, |text| text + SUBSCRIPTION).await;
     let mut bridge = world.start();
     world.flow(200).await;
     expire(&mut world, "the session ends in full flow").await;

@@ -5,11 +5,12 @@ use viaduct_simulator::{EmptyPoll, Settings};
 
 use crate::kit::case::{Broker, Case, both_models, hold};
 use crate::kit::invariants::{Findings, Invariant};
+use crate::kit::line::Line;
 use crate::kit::world::{World, flowing};
 
 /// Every kind of fault, on every operation that it fits.
 const HARM: &str = "events:malformed=no-type:2% events:malformed=no-id:1% events:malformed=payload-object:1% \
-                    events:malformed=not-an-object:1% events:429+retry-after=1:1% acknowledge:403:1% *:any:6%";
+                    events:malformed=not-an-object:1% events:429+retry-after=1:1% acknowledge:403:1% *:any:12%";
 
 pub(super) async fn the_vendor_errs(case: Case) -> Findings {
     let settings = Settings {
@@ -17,16 +18,18 @@ pub(super) async fn the_vendor_errs(case: Case) -> Findings {
         empty_poll: EmptyPoll::NoContent,
         ..flowing(case, 400.0)
     };
-    let mut world = World::new(case, settings).await;
+    let line = Line::to(case.broker).await;
+    let many_polls = |text: String| text.replace("max_events = 50", "max_events = 5");
+    let mut world = World::with(case, settings, line, many_polls).await;
     world.answers_get_lost = true;
     let bridge = world.start();
     for _ in 0..3 {
-        world.flow(700).await;
+        world.flow(400).await;
         world.probe().await;
     }
     let report = world.vendor.report();
     world.findings.add(Findings::unless(
-        report.faults.len() >= 15 && report.malformed > 0,
+        report.faults.len() >= 12 && report.malformed > 0,
         Invariant::Recovers,
         || format!("the scenario is too tame: {:?}", report.faults),
     ));

@@ -197,7 +197,11 @@ impl Holdings {
                 self.checkpoints.keys()
             )
         });
-        let readable = self.readable();
+        let mut readable = self.readable();
+        // What has no id stands in the checkpoint without one.
+        if self.dead.iter().any(|letter| letter.event_id.is_none()) {
+            readable.insert(String::new());
+        }
         for (key, texts) in &self.checkpoints {
             let [text] = texts.as_slice() else {
                 findings.add(Findings::one(

@@ -13,6 +13,8 @@ use viaduct_testkit::native::free_port;
 use viaduct_testkit::nats::NatsServer;
 use viaduct_testkit::proxy::Proxy;
 
+use super::case::Broker;
+
 /// How many scenarios may have a line to Kafka at a time.
 const LINES: usize = 12;
 
@@ -38,8 +40,16 @@ enum Hold {
 }
 
 impl Line {
+    /// To the broker of this kind that everybody shares.
+    pub(crate) async fn to(broker: Broker) -> Self {
+        match broker {
+            Broker::Kafka => Self::kafka().await,
+            Broker::Nats => Self::to_nats(NatsServer::shared().url()).await,
+        }
+    }
+
     /// To the Kafka broker of all lines. Waits for one that is free.
-    pub(crate) async fn kafka() -> Self {
+    async fn kafka() -> Self {
         let exchange = KafkaExchange::shared();
         let permit = exchange.permits.acquire().await.expect("the semaphore is never closed");
         let number = exchange.free().pop().expect("as many lines as permits");
@@ -48,11 +58,6 @@ impl Line {
             direct: exchange.broker.bootstrap().to_owned(),
             hold: Hold::Kafka { number, _permit: permit },
         }
-    }
-
-    /// To the shared NATS server.
-    pub(crate) async fn nats() -> Self {
-        Self::to_nats(NatsServer::shared().url()).await
     }
 
     /// To a NATS server of the test's own.

@@ -7,7 +7,7 @@ use viaduct_faults::Moment;
 use viaduct_simulator::{Rate, Settings};
 
 use super::bridge::{Bridge, Site};
-use super::case::{Broker, Case};
+use super::case::Case;
 use super::holdings::{Holdings, Place};
 use super::invariants::{
     Findings, Invariant, Journal, Seen, discreet, duplicates_of_crashes_only, in_order_of_arrival,
@@ -17,7 +17,7 @@ use super::line::Line;
 use super::vendor::{Vendor, settings};
 
 /// How long anything may take that should take no time at all. Generous: the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 /// How much memory a bridge of one source may need.
 const MEMORY_KIB: u64 = 96 * 1024;
 /// `max_in_flight` of the bridges here, unless a scenario says otherwise.
@@ -74,10 +74,7 @@ pub(crate) fn flowing(case: Case, per_second: f64) -> Settings {
 impl World {
     /// A vendor of these settings, and a line to the broker that everybody shares.
     pub(crate) async fn new(case: Case, settings: Settings) -> Self {
-        let line = match case.broker {
-            Broker::Kafka => Line::kafka().await,
-            Broker::Nats => Line::nats().await,
-        };
+        let line = Line::to(case.broker).await;
         Self::with(case, settings, line, |text| text).await
     }
 
@@ -164,6 +161,8 @@ impl World {
         patience: Duration,
         mut holds: impl AsyncFnMut(&Vendor) -> bool,
     ) -> bool {
+        // After a finding nothing more is worth waiting for long: the scenario has failed.
+        let patience = if self.findings.0.is_empty() { patience } else { Duration::from_secs(2) };
         let deadline = Instant::now() + patience;
         while !holds(&self.vendor).await {
             if Instant::now() > deadline {

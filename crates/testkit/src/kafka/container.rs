@@ -8,7 +8,7 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{GenericImage, ImageExt};
 
 use super::install::VERSION;
-use super::process::quiet_port;
+use crate::native::free_port;
 
 /// Starts the broker and gives its address; an error where no Docker engine answers. The container belongs to the test
 /// process and is shared by all its tests; it ends by itself after an hour, because a static is never dropped.
@@ -35,7 +35,7 @@ pub(super) fn start() -> Result<String> {
 
 async fn run() -> Result<(testcontainers::ContainerAsync<GenericImage>, String)> {
     // A broker tells its clients its own address, so the port outside has to be known before it starts.
-    let port = quiet_port()?;
+    let port = free_port()?;
     let bootstrap = format!("127.0.0.1:{port}");
     let container = GenericImage::new("apache/kafka", VERSION)
         .with_wait_for(WaitFor::message_on_stdout("Kafka Server started"))

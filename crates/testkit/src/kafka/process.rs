@@ -2,17 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::topics;
-use crate::native::Tethered;
+use crate::native::{Tethered, free_port};
 
 /// How long a broker may take to answer. It starts in three seconds on a quiet machine.
 const START: Duration = Duration::from_secs(90);
@@ -36,7 +34,7 @@ impl Process {
     /// the usual listeners, to add one to them, and `{address}` for the usual address.
     pub(super) fn prepare(class_path: String, properties: &[(&str, &str)]) -> Result<Self> {
         let dir = TempDir::new()?;
-        let (port, controller) = (quiet_port()?, quiet_port()?);
+        let (port, controller) = (free_port()?, free_port()?);
         let bootstrap = format!("127.0.0.1:{port}");
         let mut text = format!(
             "process.roles=broker,controller\nnode.id=1\n\
@@ -153,23 +151,4 @@ fn gone(pid: u32) -> bool {
         Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')),
         Err(_) => true,
     }
-}
-
-/// A free port below the range from which the kernel takes those of outgoing connections.
-///
-/// While a broker is away its clients knock at its port again and again. From the kernel's range one of these
-/// connections could get that very port as its own, connect to itself and keep the broker from coming back.
-pub(super) fn quiet_port() -> Result<u16> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    const FIRST: u32 = 20_000;
-    const COUNT: u32 = 12_000;
-    for _ in 0..COUNT {
-        // Another stretch for every process, so that test binaries that run together do not race for the same port.
-        let offset = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(FIRST + offset % COUNT)?;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port between {FIRST} and {}", FIRST + COUNT)
 }
