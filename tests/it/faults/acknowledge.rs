@@ -12,11 +12,11 @@ const HARM: &str = "acknowledge:reset-after:8% acknowledge:5xx-after:8% acknowle
                     acknowledge:5xx:4% acknowledge:html:2%";
 
 pub(super) async fn acknowledgements_come_to_harm(case: Case) -> Findings {
-    let settings = Settings { faults: HARM.parse().expect("a fault plan"), ..flowing(case, 1_500.0) };
+    let settings = Settings { faults: HARM.parse().expect("a fault plan"), ..flowing(case, 400.0) };
     let mut world = World::new(case, settings).await;
     let bridge = world.start();
     for _ in 0..3 {
-        world.flow(700).await;
+        world.flow(300).await;
         world.lull().await;
     }
     world.probe().await;

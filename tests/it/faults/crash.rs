@@ -16,7 +16,7 @@ const ROUNDS: u64 = 16;
 
 /// A process that dies at each moment in turn, and now and then at a random one; then all is let come to rest.
 pub(super) async fn again_and_again(case: Case) -> Findings {
-    let mut world = World::new(case, flowing(case, 1_500.0)).await;
+    let mut world = World::new(case, flowing(case, 500.0)).await;
     let mut random = case.random();
     let rounds = rounds(ROUNDS);
     for round in 0..rounds {

@@ -12,12 +12,12 @@ const HARM: &str =
     "events:cut:8% events:reset-after:5% events:reset-before:2% events:slow=300ms:3% events:invalid-json:2%";
 
 pub(super) async fn answers_come_to_harm(case: Case) -> Findings {
-    let settings = Settings { faults: HARM.parse().expect("a fault plan"), ..flowing(case, 1_500.0) };
+    let settings = Settings { faults: HARM.parse().expect("a fault plan"), ..flowing(case, 400.0) };
     let mut world = World::new(case, settings).await;
     world.answers_get_lost = true;
     let bridge = world.start();
     for _ in 0..3 {
-        world.flow(700).await;
+        world.flow(300).await;
         world.lull().await;
         world.flow(200).await;
         world.probe().await;

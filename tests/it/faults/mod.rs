@@ -4,9 +4,13 @@
 //! reproducible, `VIADUCT_FAULT_ROUNDS` makes it longer.
 
 mod acknowledge;
+mod broker_kill;
 mod crash;
 mod cut_response;
+mod fan_out;
 mod long_outage;
 mod power;
 mod sessions;
+mod unknown_ends;
 mod vendor_errors;
+mod zombie;

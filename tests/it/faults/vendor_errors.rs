@@ -16,7 +16,7 @@ pub(super) async fn the_vendor_errs(case: Case) -> Findings {
     let settings = Settings {
         faults: HARM.parse().expect("a fault plan"),
         empty_poll: EmptyPoll::NoContent,
-        ..flowing(case, 400.0)
+        ..flowing(case, 120.0)
     };
     let line = Line::to(case.broker).await;
     let many_polls = |text: String| text.replace("max_events = 50", "max_events = 5");
@@ -24,7 +24,7 @@ pub(super) async fn the_vendor_errs(case: Case) -> Findings {
     world.answers_get_lost = true;
     let bridge = world.start();
     for _ in 0..3 {
-        world.flow(400).await;
+        world.flow(300).await;
         world.probe().await;
     }
     let report = world.vendor.report();

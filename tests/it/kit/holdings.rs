@@ -22,8 +22,10 @@ pub(crate) struct Place {
     pub(crate) broker: Broker,
     /// Reads from here.
     pub(crate) direct: String,
-    /// What topics start with; the stream's name; `bridge.name`.
+    /// What topics start with; the stream's name.
     pub(crate) name: String,
+    /// `bridge.name`, which its checkpoints start with.
+    pub(crate) bridge: String,
 }
 
 /// A dead letter.
@@ -50,7 +52,8 @@ pub(crate) struct Holdings {
 
 impl Place {
     pub(crate) fn new(broker: Broker, line: &Line) -> Self {
-        Self { broker, direct: line.direct.clone(), name: unique("F") }
+        let name = unique("F");
+        Self { broker, direct: line.direct.clone(), bridge: name.clone(), name }
     }
 
     /// The name of the sink in the configuration.
@@ -65,7 +68,8 @@ impl Place {
     pub(crate) fn configuration(&self, case: Case, line: &Line) -> String {
         let (name, sink) = (&self.name, self.sink());
         format!(
-            "[bridge]\nname = \"{name}\"\n{}[dead_letter]\nsink = \"{sink}\"\nto = \"{name}.dead-letter\"\n",
+            "[bridge]\nname = \"{}\"\n{}[dead_letter]\nsink = \"{sink}\"\nto = \"{name}.dead-letter\"\n",
+            self.bridge,
             self.sink_and_route(case, line)
         )
     }
@@ -117,7 +121,7 @@ impl Place {
                 kafka::read_topic(&self.direct, CHECKPOINTS).await.expect("checkpoints can be read");
             for message in messages {
                 let key = String::from_utf8(message.key.expect("checkpoints have keys")).expect("text");
-                if key.starts_with(&format!("{}.", self.name)) {
+                if key.starts_with(&format!("{}.", self.bridge)) {
                     holdings.checkpoints.insert(key, message.value.into_iter().collect());
                 }
             }
