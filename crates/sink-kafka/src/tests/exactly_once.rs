@@ -1,6 +1,7 @@
 //! Exactly once against a real broker.
 
 mod conformance;
+mod poison;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
