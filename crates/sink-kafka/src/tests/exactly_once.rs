@@ -1,6 +1,8 @@
 //! Exactly once against a real broker.
 
+mod commit;
 mod conformance;
+mod group;
 mod poison;
 
 use std::num::NonZeroU32;
