@@ -10,6 +10,7 @@ mod cut_response;
 mod fan_out;
 mod long_outage;
 mod power;
+mod refusals;
 mod sessions;
 mod unknown_ends;
 mod vendor_errors;

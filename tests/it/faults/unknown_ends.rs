@@ -13,7 +13,7 @@ use crate::kit::world::{Tolerated, World, flowing};
 const ROUNDS: u64 = 12;
 
 pub(super) async fn answers_never_come(case: Case) -> Findings {
-    let mut world = World::new(case, flowing(case, 800.0)).await;
+    let mut world = World::new(case, flowing(case, 400.0)).await;
     // At least once, what was stored and not confirmed is stored again, on Kafka by a new producer.
     world.tolerated_copies = Tolerated::Any;
     let mut random = case.random();

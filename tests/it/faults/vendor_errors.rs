@@ -19,7 +19,7 @@ pub(super) async fn the_vendor_errs(case: Case) -> Findings {
         ..flowing(case, 120.0)
     };
     let line = Line::to(case.broker).await;
-    let many_polls = |text: String| text.replace("max_events = 50", "max_events = 5");
+    let many_polls = |text: String| text.replace("max_events = 100", "max_events = 5");
     let mut world = World::with(case, settings, line, many_polls).await;
     world.answers_get_lost = true;
     let bridge = world.start();

@@ -13,9 +13,10 @@ use crate::kit::world::{PATIENCE, World, flowing};
 const ROUNDS: u64 = 3;
 
 pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
-    let mut world = World::new(case, flowing(case, 500.0)).await;
+    let mut world = World::new(case, flowing(case, 300.0)).await;
     // What was given to the zombie arrived nowhere, and comes to its heir later.
     world.answers_get_lost = true;
+    world.has_zombies = true;
     let mut random = case.random();
     let mut bridge = world.start();
     for _ in 0..rounds(ROUNDS) {

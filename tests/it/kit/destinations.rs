@@ -54,6 +54,7 @@ impl Topics {
                 let (event_id, content) = identity(&value);
                 seen.push(Seen {
                     place: format!("{topic}/{}", message.partition),
+                    destination: topic.clone(),
                     key: message.key.map(|key| String::from_utf8(key).expect("keys are text")),
                     event_id,
                     content,
@@ -94,7 +95,13 @@ impl Stream {
             .map(|message| {
                 let (event_id, content) = identity(&message.payload);
                 let key = message.header("ce-subject").map(str::to_owned);
-                Seen { place: self.name.clone(), key, event_id, content }
+                Seen {
+                    place: self.name.clone(),
+                    destination: message.subject.clone(),
+                    key,
+                    event_id,
+                    content,
+                }
             })
             .collect()
     }
@@ -123,6 +130,7 @@ impl Files {
                 .into_iter()
                 .find(|id| id.as_u64().is_some_and(|id| id > 0));
             seen.push(Seen {
+                destination: place.clone(),
                 place,
                 key: key.map(ToString::to_string),
                 event_id: value["eventId"].as_str().expect("eventId").to_owned(),

@@ -148,6 +148,7 @@ impl Holdings {
             Some(reason) => self.dead.push(DeadLetter::new(text(reason), text(value))),
             None => self.records.push(seen(
                 format!("{topic}/{}", message.partition),
+                topic.to_owned(),
                 message.key.as_deref().map(text),
                 value,
             )),
@@ -166,6 +167,7 @@ impl Holdings {
             )),
             None => self.records.push(seen(
                 stream.to_owned(),
+                message.subject.clone(),
                 message.header("ce-subject").map(str::to_owned),
                 &message.payload,
             )),
@@ -245,9 +247,9 @@ impl DeadLetter {
     }
 }
 
-fn seen(place: String, key: Option<String>, value: &[u8]) -> Seen {
+fn seen(place: String, destination: String, key: Option<String>, value: &[u8]) -> Seen {
     let value: serde_json::Value = serde_json::from_slice(value).expect("values are JSON");
     let event_id = value["eventId"].as_str().expect("eventId").to_owned();
     let content = value["payload"].as_str().map(viaduct_simulator::payload_hash);
-    Seen { place, key, event_id, content }
+    Seen { place, destination, key, event_id, content }
 }

@@ -106,6 +106,8 @@ pub(crate) struct Journal {
 pub(crate) struct Seen {
     /// Topic and partition, stream, or file.
     pub(crate) place: String,
+    /// Topic, subject, or file.
+    pub(crate) destination: String,
     /// The Kafka key, or `ce-subject`, or nothing.
     pub(crate) key: Option<String>,
     /// `eventId` of the value.
@@ -316,6 +318,7 @@ mod tests {
     fn seen(numbers: &[u32]) -> Vec<Seen> {
         let seen = |number: &u32| Seen {
             place: "p".into(),
+            destination: "p".into(),
             key: Some("k".into()),
             event_id: format!("e{number}"),
             content: Some(format!("h{number}")),

@@ -133,7 +133,7 @@ impl KafkaExchange {
         let listen =
             format!("{{listeners}}{}", each(&|line| format!(",LINE{line}://127.0.0.1:{}", listeners[line])));
         let advertised = format!(
-            "PLAINTEXT://{{address}}{}",
+            "{{listeners}}{}",
             each(&|line| format!(",LINE{line}://127.0.0.1:{}", proxies[line].port()))
         );
         let protocols = format!(

@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) answers_get_lost: bool,
     /// How many copies of an event may stand in the destination beyond the first, whatever happened.
     pub(crate) tolerated_copies: Tolerated,
+    /// Whether the order of a key is one within each subject: they were parked one by one.
+    pub(crate) order_within_subjects: bool,
     /// Records that were read before their destination was destroyed.
     pub(crate) kept: Vec<Seen>,
     /// Whether two processes may poll one session at a time, because one of them is a zombie that cannot know.
@@ -105,6 +107,7 @@ impl World {
             answers_get_lost: false,
             tolerated_copies: Tolerated::OfCrashes,
             kept: Vec::new(),
+            order_within_subjects: false,
             has_zombies: false,
             unacknowledged: HashMap::new(),
             crashes: 0,
@@ -192,11 +195,42 @@ impl World {
     /// The vendor makes no more events until all are acknowledged: what was given out in vain comes again, behind what is
     /// newer.
     pub(crate) async fn lull(&mut self) {
-        self.vendor.0.control().pause();
-        let settled =
-            self.comes("everything is acknowledged", PATIENCE, async |vendor| vendor.is_settled()).await;
+        self.settles().await;
         self.vendor.0.control().resume();
-        settled
+    }
+
+    /// The same, without letting the vendor go on; and what stands in a topic now counts as published though it is destroyed.
+    pub(crate) async fn lull_and_keep(&mut self, topic: &str) {
+        self.settles().await;
+        let records = self.place.read().await.records;
+        self.kept.extend(records.into_iter().filter(|seen| seen.destination == topic));
+    }
+
+    /// I7: the vendor makes no more events, and the lag returns to 0 by itself. As long as it gets smaller, that may take
+    /// its time.
+    pub(crate) async fn settles(&mut self) {
+        self.vendor.0.control().pause();
+        let started = Instant::now();
+        let mut progress = (0, started);
+        while !self.vendor.is_settled() {
+            let acknowledged = self.vendor.report().acknowledged;
+            if acknowledged != progress.0 {
+                progress = (acknowledged, Instant::now());
+            }
+            let patience = if self.findings.0.is_empty() { PATIENCE } else { Duration::from_secs(5) };
+            if progress.1.elapsed() > patience || started.elapsed() > 4 * PATIENCE {
+                let report = self.vendor.report();
+                let text = format!(
+                    "after {:?}, {} events are not acknowledged, {} wait at the vendor",
+                    started.elapsed(),
+                    report.unacknowledged,
+                    report.queued + report.waiting.unwrap_or(0)
+                );
+                self.findings.add(Findings::one(Invariant::Recovers, text));
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Waits until no acknowledgement comes any more.
@@ -262,6 +296,9 @@ impl World {
         let journal = self.vendor.journal();
         let mut holdings = self.place.read().await;
         holdings.records.splice(0..0, std::mem::take(&mut self.kept));
+        if self.order_within_subjects {
+            holdings.records.iter_mut().for_each(|seen| seen.place.clone_from(&seen.destination));
+        }
         holdings.take_local(&self.site.path("state/dead-letters"));
         self.findings.add(self.check(&journal, &holdings, &format!("{:?}", self.case.broker)));
         self.findings.add(discreet("the log", &self.site.log()));

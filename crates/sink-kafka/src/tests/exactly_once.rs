@@ -1,6 +1,9 @@
 //! Exactly once against a real broker.
 
+mod commit;
 mod conformance;
+mod group;
+mod poison;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

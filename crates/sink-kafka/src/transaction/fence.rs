@@ -19,6 +19,8 @@ use crate::reports::Ticket;
 
 /// How long one call that fences may block. It is called again until it succeeds.
 const STEP: Duration = Duration::from_secs(1);
+/// How long one call that aborts may block.
+const ABORT_STEP: Duration = Duration::from_millis(100);
 /// How long fencing may take before health tells.
 const UNNOTICED: Duration = Duration::from_secs(3);
 /// The waits between attempts: from, to.
@@ -257,9 +259,18 @@ pub(super) async fn commit(generation: &Arc<Generation>, patience: Duration) -> 
     blocking(generation, move |generation| generation.producer().commit_transaction(patience)).await
 }
 
-/// Aborts.
+/// Aborts, in steps: each one drops what has come back into the queue (batches that were on their way behind a refused one
+/// are queued again), for which a single call would wait in vain.
 pub(super) async fn abort(generation: &Arc<Generation>, patience: Duration) -> Result<(), KafkaError> {
-    blocking(generation, move |generation| generation.producer().abort_transaction(patience)).await
+    let deadline = Instant::now() + patience;
+    loop {
+        let aborted =
+            blocking(generation, |generation| generation.producer().abort_transaction(ABORT_STEP)).await;
+        match aborted {
+            Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
+            aborted => return aborted,
+        }
+    }
 }
 
 /// Why the transaction under way has failed, where it has. (No call tells but one that a failed transaction refuses.)
@@ -268,7 +279,8 @@ pub(super) async fn state(generation: &Arc<Generation>) -> Option<Code> {
     (code != Code::State).then_some(code)
 }
 
-fn is_retriable(error: &KafkaError) -> bool {
+/// Whether calling again may help.
+pub(super) fn is_retriable(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(error) if error.is_retriable() && !error.is_fatal())
 }
 

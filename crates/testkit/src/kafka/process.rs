@@ -31,7 +31,7 @@ impl Process {
     /// Nothing is ever discarded, though tests write records with timestamps of long ago.
     ///
     /// `properties` stand behind the defaults in `server.properties` and win over them; `{listeners}` in a value stands for
-    /// the usual listeners, to add one to them, and `{address}` for the usual address.
+    /// the usual listeners, to add one to them.
     pub(super) fn prepare(class_path: String, properties: &[(&str, &str)]) -> Result<Self> {
         let dir = TempDir::new()?;
         let (port, controller) = (free_port()?, free_port()?);
@@ -51,8 +51,7 @@ impl Process {
         );
         let listeners = format!("PLAINTEXT://{bootstrap},CONTROLLER://127.0.0.1:{controller}");
         for (name, value) in properties {
-            let value = value.replace("{listeners}", &listeners).replace("{address}", &bootstrap);
-            writeln!(text, "{name}={value}")?;
+            writeln!(text, "{name}={}", value.replace("{listeners}", &listeners))?;
         }
         let process = Self { bootstrap, class_path, dir, running: None };
         fs::write(process.settings(), text)?;
