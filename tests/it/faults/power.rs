@@ -65,13 +65,11 @@ fn no_subscriptions_in_a_new_session() {
 
 #[test]
 fn reading_the_checkpoint_before_fencing() {
-    let case = Case::new(KAFKA, Delivery::ExactlyOnce);
-    is_found_out(
-        case,
-        Mistake::ReadBeforeFencing,
-        unknown_ends::answers_never_come,
-        &[Invariant::NoDuplicates],
-    );
+    for broker in [KAFKA, NATS] {
+        let case = Case::new(broker, Delivery::ExactlyOnce);
+        let by = [Invariant::NoDuplicates];
+        is_found_out(case, Mistake::ReadBeforeFencing, zombie::replaced_in_full_flow, &by);
+    }
 }
 
 #[test]

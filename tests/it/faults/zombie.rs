@@ -1,12 +1,14 @@
 //! A process that is frozen, replaced by another one with an empty state directory, and thawed: it must not publish a thing
 //! any more, and say so.
 
+use std::time::Duration;
+
 use rand::RngExt;
 use viaduct_simulator::Redelivery;
 
 use crate::kit::bridge::Site;
 use crate::kit::case::{Broker, Case, Delivery, hold, rounds};
-use crate::kit::invariants::{Findings, Invariant};
+use crate::kit::invariants::{Findings, Invariant, discreet};
 use crate::kit::world::{PATIENCE, World, flowing};
 
 /// How often a process is replaced.
@@ -21,7 +23,7 @@ pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
     let mut bridge = world.start();
     for _ in 0..rounds(ROUNDS) {
         world.flow(300).await;
-        tokio::time::sleep(std::time::Duration::from_millis(random.random_range(0..50))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..50))).await;
         bridge.signal("STOP");
         // Another machine: the same configuration, nothing else.
         let heir_site = Site::new(&world.configuration);
@@ -32,16 +34,16 @@ pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
         world.flow(300).await;
         bridge.signal("CONT");
         let ended = bridge.ends_within(PATIENCE).await.and_then(|status| status.code());
-        world.findings.add(Findings::unless(ended == Some(75), Invariant::NoDuplicates, || {
+        world.findings.add(Findings::unless(ended == Some(75), Invariant::Recovers, || {
             format!("the thawed process ended with {ended:?}, not with 75")
         }));
         let log = zombie_site.log();
         let says_so =
             log.lines().rev().take(20).any(|line| line.contains("taken over") || line.contains("fenced"));
-        world.findings.add(Findings::unless(says_so, Invariant::NoDuplicates, || {
+        world.findings.add(Findings::unless(says_so, Invariant::Recovers, || {
             format!("the thawed process does not say why it ends: {}", log.lines().last().unwrap_or_default())
         }));
-        world.findings.add(crate::kit::invariants::discreet("the zombie's log", &log));
+        world.findings.add(discreet("the zombie's log", &log));
         bridge = heir;
         world.flow(200).await;
     }
@@ -49,6 +51,32 @@ pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
     world.findings.add(Findings::unless(created == 1, Invariant::Conduct, || {
         format!("{created} sessions: the heir goes on with the one that the checkpoint names")
     }));
+    world.finish(bridge).await
+}
+
+/// A second process takes over while the first one is in full flow: what the first one has committed up to the moment of its
+/// fencing counts, what it has not does not.
+pub(super) async fn replaced_in_full_flow(case: Case) -> Findings {
+    let mut world = World::new(case, flowing(case, 300.0)).await;
+    world.answers_get_lost = true;
+    world.has_zombies = true;
+    let mut random = case.random();
+    let mut bridge = world.start();
+    for _ in 0..rounds(2 * ROUNDS) {
+        world.flow(150).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..50))).await;
+        let heir_site = Site::new(&world.configuration);
+        let old_site = std::mem::replace(&mut world.site, heir_site);
+        let heir = world.start();
+        world.crashed();
+        let ended = bridge.ends_within(PATIENCE).await.and_then(|status| status.code());
+        world.findings.add(Findings::unless(ended == Some(75), Invariant::Recovers, || {
+            format!("the process that was replaced ended with {ended:?}, not with 75")
+        }));
+        world.findings.add(discreet("the log", &old_site.log()));
+        bridge = heir;
+    }
+    world.flow(150).await;
     world.finish(bridge).await
 }
 
@@ -65,4 +93,14 @@ fn a_zombie_publishes_nothing_to_kafka() {
 #[test]
 fn a_zombie_publishes_nothing_to_nats() {
     hold(cases(Broker::Nats), replaced_while_frozen);
+}
+
+#[test]
+fn the_first_process_publishes_nothing_more_to_kafka() {
+    hold(cases(Broker::Kafka), replaced_in_full_flow);
+}
+
+#[test]
+fn the_first_process_publishes_nothing_more_to_nats() {
+    hold(cases(Broker::Nats), replaced_in_full_flow);
 }

@@ -85,11 +85,6 @@ impl Line {
             Hold::Straight => panic!("this line has no proxy"),
         }
     }
-
-    /// Whether it has a proxy.
-    pub(crate) fn has_proxy(&self) -> bool {
-        !matches!(self.hold, Hold::Straight)
-    }
 }
 
 impl Drop for Line {
