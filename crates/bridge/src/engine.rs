@@ -96,6 +96,8 @@ impl Engine {
             _state: state,
         };
         let last_resort = sinks::local_dead_letters(&engine._state.dead_letters())?;
+        // A disk that is full holds acknowledgements back like any other sink that takes nothing.
+        engine.telemetry.add_sink(last_resort.clone());
         for sink in engine.sinks.iter().chain([&last_resort]) {
             engine.watchers.spawn(sink.clone().watch());
         }

@@ -13,26 +13,23 @@ use crate::kit::line::Line;
 use crate::kit::world::{PATIENCE, World, flowing};
 
 /// How many commits come to harm.
-const ROUNDS: u64 = 8;
+const ROUNDS: u64 = 4;
 
 pub(super) async fn commits_come_to_harm(case: Case) -> Findings {
     let (broker, proxy) = KafkaProxy::with_broker(&[]).await;
     let mut line = Line::straight(broker.bootstrap());
     line.through = proxy.bootstrap();
-    // Short, so that a commit without an answer ends while somebody waits.
-    let impatient = |text: String| {
-        text.replace("[[route]]", "[sink.lake.properties]\n\"transaction.timeout.ms\" = \"5000\"\n[[route]]")
-    };
-    let mut world = World::with(case, flowing(case, 300.0), line, impatient).await;
+    let mut world = World::with(case, flowing(case, 200.0), line, |text| text).await;
     let mut random = case.random();
     let bridge = world.start();
     world.flow(100).await;
     for round in 0..rounds(ROUNDS) {
         let fate = match round % 4 {
-            0 => Fate::CutAtAnswer,
-            1 => Fate::AnswerLost,
+            0 => Fate::AnswerLost,
+            1 => Fate::CutAtAnswer,
             2 => Fate::CutAtRequest,
-            _ => Fate::AnswerDelayed(Duration::from_millis(random.random_range(200..7_000))),
+            // A commit is waited for for ten seconds.
+            _ => Fate::AnswerDelayed(Duration::from_millis(random.random_range(8_000..12_000))),
         };
         let before = proxy.applied();
         proxy.nth(Api::EndTxn, random.random_range(1..4), fate);

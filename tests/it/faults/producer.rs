@@ -8,10 +8,12 @@ use crate::kit::invariants::{Findings, Invariant};
 use crate::kit::line::Line;
 use crate::kit::world::{Tolerated, World, flowing};
 
-/// A compacted topic refuses records without a key, of which the vendor makes some now and then.
+/// A compacted topic refuses records without a key, of which there are many, where only interactions make keys.
 pub(super) async fn the_producer_breaks(case: Case) -> Findings {
     let line = Line::to(Broker::Kafka).await;
-    let mut world = World::with(case, flowing(case, 200.0), line, |text| text).await;
+    let few_keys =
+        |text: String| text.replace("format = \"raw\"", "format = \"raw\"\nkey = [\"interactionId\"]");
+    let mut world = World::with(case, flowing(case, 200.0), line, few_keys).await;
     // At least once, what was under way in the broken producer is sent again by the next one.
     world.tolerated_copies = Tolerated::Any;
     let topic = format!("{}.engagementCenter", world.place.name);

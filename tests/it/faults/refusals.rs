@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
-use viaduct_simulator::Settings;
+use viaduct_simulator::{Redelivery, Settings};
 use viaduct_testkit::kafka::{self, KafkaBroker};
 
 use super::acknowledge::counted;
@@ -16,8 +16,8 @@ use crate::kit::line::Line;
 use crate::kit::vendor::Vendor;
 use crate::kit::world::{PATIENCE, World, flowing};
 
-/// What the vendor makes most of.
-const CATEGORY: &str = "engagementCenter";
+/// What is refused. The vendor makes less of it than of the rest.
+const CATEGORY: &str = "messaging";
 
 /// A topic is deleted in full flow, and made again later. What is for other topics flows meanwhile.
 pub(super) async fn a_topic_is_deleted(case: Case) -> Findings {
@@ -28,7 +28,7 @@ pub(super) async fn a_topic_is_deleted(case: Case) -> Findings {
     let direct = world.line.direct.clone();
     let topic = |category: &str| format!("{}.{category}", world.place.name);
     let missing = topic(CATEGORY);
-    for category in [CATEGORY, "outreach", "messaging", "unknown", "dead-letter"] {
+    for category in [CATEGORY, "engagementCenter", "outreach", "unknown", "dead-letter"] {
         kafka::create_topic(&direct, &topic(category), 1, &[]).await.expect("topics can be made");
     }
     let bridge = world.start();
@@ -44,7 +44,9 @@ pub(super) async fn a_topic_is_deleted(case: Case) -> Findings {
     let before = others(&world.vendor);
     world.vendor.0.control().resume();
     held_back(&mut world, &bridge, "does not exist").await;
-    world.comes("other topics flow", PATIENCE, async |vendor| others(vendor) >= before + 20).await;
+    // A vendor that repeats its head gives nothing else out once that head is full of what is held back.
+    let more = if case.redelivery == Redelivery::FromHead { 1 } else { 20 };
+    world.comes("other topics flow", PATIENCE, async |vendor| others(vendor) >= before + more).await;
     not_a_tight_loop(&mut world, &bridge).await;
     kafka::create_topic(&direct, &missing, 1, &[]).await.expect("topics can be made");
     world.flow(100).await;
@@ -122,8 +124,8 @@ async fn a_stream_is_full(case: Case) -> Findings {
     change_stream(&world, |config| config.max_messages = -1).await;
     world.flow(100).await;
     bridge.ready().await;
-    // At least once, subjects are parked one by one: the order of a key holds within each.
-    world.order_within_subjects = !case.exactly_once();
+    // Subjects are parked one by one: the order of a key holds within each.
+    world.order_within_subjects = true;
     world.finish(bridge).await
 }
 
@@ -144,7 +146,9 @@ async fn a_subject_has_no_stream(case: Case) -> Findings {
     change_stream(&world, |config| {
         subjects = config.subjects.clone();
         config.subjects.retain(|subject| subject.starts_with("_viaduct"));
-        config.subjects.extend(["outreach.>", "messaging.>"].map(|subject| format!("{name}.{subject}")));
+        config
+            .subjects
+            .extend(["outreach.>", "engagementCenter.>"].map(|subject| format!("{name}.{subject}")));
     })
     .await;
     held_back(&mut world, &bridge, "sink bus").await;

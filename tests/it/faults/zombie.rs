@@ -9,6 +9,7 @@ use viaduct_simulator::Redelivery;
 use crate::kit::bridge::Site;
 use crate::kit::case::{Broker, Case, Delivery, hold, rounds};
 use crate::kit::invariants::{Findings, Invariant, discreet};
+use crate::kit::vendor::Vendor;
 use crate::kit::world::{PATIENCE, World, flowing};
 
 /// How often a process is replaced.
@@ -37,6 +38,10 @@ pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
         world.findings.add(Findings::unless(ended == Some(75), Invariant::Recovers, || {
             format!("the thawed process ended with {ended:?}, not with 75")
         }));
+        if ended.is_none() {
+            bridge = heir;
+            break;
+        }
         let log = zombie_site.log();
         let says_so =
             log.lines().rev().take(20).any(|line| line.contains("taken over") || line.contains("fenced"));
@@ -57,26 +62,39 @@ pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
 /// A second process takes over while the first one is in full flow: what the first one has committed up to the moment of its
 /// fencing counts, what it has not does not.
 pub(super) async fn replaced_in_full_flow(case: Case) -> Findings {
-    let mut world = World::new(case, flowing(case, 300.0)).await;
+    let mut world = World::new(case, flowing(case, 150.0)).await;
     world.answers_get_lost = true;
     world.has_zombies = true;
     let mut random = case.random();
     let mut bridge = world.start();
-    for _ in 0..rounds(2 * ROUNDS) {
-        world.flow(150).await;
+    for round in 0..rounds(2 * ROUNDS) {
+        world.flow(100).await;
         tokio::time::sleep(Duration::from_millis(random.random_range(0..50))).await;
         let heir_site = Site::new(&world.configuration);
         let old_site = std::mem::replace(&mut world.site, heir_site);
+        let dies = round % 2 == 0;
+        // What the first one still commits stays unacknowledged, and so comes to its heir.
+        world.vendor.0.control().hold_acknowledgements(dies);
         let heir = world.start();
-        world.crashed();
-        let ended = bridge.ends_within(PATIENCE).await.and_then(|status| status.code());
-        world.findings.add(Findings::unless(ended == Some(75), Invariant::Recovers, || {
-            format!("the process that was replaced ended with {ended:?}, not with 75")
-        }));
+        if dies {
+            let log = world.site.path("log");
+            let claimed = async |_: &Vendor| {
+                std::fs::read_to_string(&log).is_ok_and(|log| log.contains("source claimed"))
+            };
+            world.comes("the heir has claimed the source", PATIENCE, claimed).await;
+            world.kill(&mut bridge);
+            world.vendor.0.control().hold_acknowledgements(false);
+        } else {
+            let ended = bridge.ends_within(PATIENCE).await.and_then(|status| status.code());
+            world.crashed();
+            world.findings.add(Findings::unless(ended == Some(75), Invariant::Recovers, || {
+                format!("the process that was replaced ended with {ended:?}, not with 75")
+            }));
+        }
         world.findings.add(discreet("the log", &old_site.log()));
         bridge = heir;
     }
-    world.flow(150).await;
+    world.flow(100).await;
     world.finish(bridge).await
 }
 

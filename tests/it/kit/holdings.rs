@@ -194,49 +194,53 @@ impl Holdings {
         ids
     }
 
-    /// I6 and I2 of checkpoints: one per source, readable, bounded, and naming nothing that is not there.
+    /// What checkpoints have to be: one per source, readable, bounded, and naming nothing that is not there.
     pub(crate) fn check_checkpoints(&self, sources: usize, remembered: usize) -> Findings {
-        let mut findings = Findings::unless(self.checkpoints.len() == sources, Invariant::Bounded, || {
-            format!(
-                "{} checkpoints for {sources} sources: {:?}",
-                self.checkpoints.len(),
-                self.checkpoints.keys()
-            )
+        let is_page = |key: &&String| key.split(['.', '/']).count() > 3;
+        let (pages, checkpoints): (Vec<_>, Vec<_>) = self.checkpoints.keys().partition(is_page);
+        let mut findings = Findings::unless(checkpoints.len() == sources, Invariant::Bounded, || {
+            format!("{} checkpoints for {sources} sources: {checkpoints:?}", checkpoints.len())
         });
+        for key in pages.iter().chain(&checkpoints).filter(|key| self.checkpoints[**key].len() > 1) {
+            let text = format!("{} checkpoints stand under {key}", self.checkpoints[*key].len());
+            findings.add(Findings::one(Invariant::Bounded, text));
+        }
         let mut readable = self.readable();
         // What has no id stands in the checkpoint without one.
         if self.dead.iter().any(|letter| letter.event_id.is_none()) {
             readable.insert(String::new());
         }
-        for (key, texts) in &self.checkpoints {
-            let [text] = texts.as_slice() else {
-                findings.add(Findings::one(
-                    Invariant::Bounded,
-                    format!("{} checkpoints stand under {key}", texts.len()),
-                ));
-                continue;
+        for key in checkpoints {
+            let text = self.checkpoints[key].last().map_or(&[][..], Vec::as_slice);
+            let page = |number| {
+                let (subject, record) = (format!("{key}.{number}"), format!("{key}/{number}"));
+                let page = self.checkpoints.get(&subject).or_else(|| self.checkpoints.get(&record))?;
+                page.last().cloned().map(bytes::Bytes::from)
             };
-            match Checkpoint::decode(text) {
+            match Checkpoint::decode(text, page) {
                 Err(error) => {
-                    findings.add(Findings::one(Invariant::NoDuplicates, format!("checkpoint {key}: {error}")))
+                    findings
+                        .add(Findings::one(Invariant::NoDuplicates, format!("checkpoint {key}: {error}")));
                 }
-                Ok(checkpoint) => {
-                    let events: HashSet<&str> =
-                        checkpoint.records.iter().map(|held| held.event.as_ref()).collect();
-                    findings.add(Findings::unless(events.len() <= remembered, Invariant::Bounded, || {
-                        format!("checkpoint {key} remembers {} events, more than {remembered}", events.len())
-                    }));
-                    // `<org>.<event id>.<hash>`
-                    let id = |event: &str| event.split('.').rev().nth(1).unwrap_or_default().to_owned();
-                    let unknown = events.iter().find(|event| !readable.contains(&id(event)));
-                    findings.add(Findings::unless(unknown.is_none(), Invariant::NothingLost, || {
-                        format!("checkpoint {key} says that {unknown:?} is published, and it is not there")
-                    }));
-                }
+                Ok(checkpoint) => findings.add(check(key, &checkpoint, &readable, remembered)),
             }
         }
         findings
     }
+}
+
+fn check(key: &str, checkpoint: &Checkpoint, readable: &HashSet<String>, remembered: usize) -> Findings {
+    let events: HashSet<&str> = checkpoint.events().map(|event| event.event.as_ref()).collect();
+    let mut findings = Findings::unless(events.len() <= remembered, Invariant::Bounded, || {
+        format!("checkpoint {key} remembers {} events, more than {remembered}", events.len())
+    });
+    // `<org>.<event id>.<hash>`
+    let id = |event: &str| event.split('.').rev().nth(1).unwrap_or_default().to_owned();
+    let unknown = events.iter().find(|event| !readable.contains(&id(event)));
+    findings.add(Findings::unless(unknown.is_none(), Invariant::NothingLost, || {
+        format!("checkpoint {key} says that {unknown:?} is published, and it is not there")
+    }));
+    findings
 }
 
 impl DeadLetter {

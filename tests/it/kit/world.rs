@@ -338,8 +338,9 @@ impl World {
         findings
             .add(well_behaved_over(&journal.report, if self.has_zombies { u64::MAX } else { self.crashes }));
         if self.case.exactly_once() {
-            // As many as the poller remembers.
-            findings.add(holdings.check_checkpoints(1, (4 * MAX_IN_FLIGHT).max(4096)));
+            // What one process may hold, once more for each process and each session that ended with as much.
+            let ends = self.crashes + journal.report.sessions_created + 1;
+            findings.add(holdings.check_checkpoints(1, MAX_IN_FLIGHT * ends as usize));
             let letters: Vec<&str> = holdings.dead.iter().map(|letter| letter.text.as_str()).collect();
             let different: HashSet<&str> = letters.iter().copied().collect();
             findings.add(Findings::unless(letters.len() == different.len(), Invariant::NoDuplicates, || {
