@@ -94,7 +94,8 @@ pub(crate) async fn read(shared: &Shared, epoch: &Epoch, subject: &str) -> Resul
         let (fence, message) = match is_fence(&last) {
             false => (None, Some(last)),
             true => {
-                let owner = decode(&last, &mut HashMap::new()).map_err(|error| broken(shared, &last, &error))?.owner;
+                let owner =
+                    decode(&last, &mut HashMap::new()).map_err(|error| broken(shared, &last, &error))?.owner;
                 (Some(owner), before_fences(shared, epoch, subject, sequence).await?)
             }
         };
