@@ -188,10 +188,8 @@ impl Shard {
         after
     }
 
+    /// Brokers tell a fenced producer so in several ways (fenced, invalid epoch, invalid transaction state), all of them fatal.
     fn renew_after(&self, generation: &Generation) -> After {
-        After::Renew(match generation.cause() {
-            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Before::Fenced,
-            _ => Before::Unknown,
-        })
+        After::Renew(if generation.broken() { Before::Fenced } else { Before::Unknown })
     }
 }

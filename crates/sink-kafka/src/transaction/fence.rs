@@ -56,7 +56,8 @@ pub(super) enum Before {
     Nothing,
     /// Something whose end is not known.
     Unknown,
-    /// Somebody fenced it: another instance, or the brokers, because a transaction took too long.
+    /// It broke for good. Most likely somebody fenced it: another instance, or the brokers, because a transaction took too
+    /// long.
     Fenced,
 }
 

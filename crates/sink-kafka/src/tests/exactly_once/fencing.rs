@@ -9,10 +9,15 @@ use viaduct_testkit::kafka::KafkaBroker;
 use viaduct_testkit::proxy_kafka::{Api, Fate, KafkaProxy};
 
 use super::{exactly_once, start};
-use crate::tests::{PATIENCE, confirm_as, publish_as, records, stored, topic, wait_until};
+use crate::tests::{PATIENCE, confirm_as, name, publish_as, records, shared, stored, topic, wait_until};
 
 fn fenced(outcomes: &[Outcome]) -> bool {
     outcomes.iter().all(|outcome| matches!(outcome, Outcome::Fatal(Fatal::Fenced(_))))
+}
+
+fn confirmed(outcomes: &[Outcome]) {
+    let bad = outcomes.iter().find(|outcome| !matches!(outcome, Outcome::Confirmed(_)));
+    assert!(bad.is_none(), "{bad:?}");
 }
 
 /// The zombie knows of no fencing: its commit has no answer, so it makes a new producer, which fences its heir. What it
@@ -45,6 +50,42 @@ async fn a_zombie_that_fences_its_heir_publishes_nothing_and_the_heir_goes_on() 
     confirm_as(&heir, "a", &records(&topic, "k", 20..40)).await;
     confirm_as(&heir, "a", &records(&topic, "k", 60..80)).await;
     assert_eq!(stored(bootstrap, &topic, Some("k")).await, (0..80).collect::<Vec<_>>());
+}
+
+/// The first instance publishes without a pause until it is told that it is fenced. What it has committed until then, the
+/// second one knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_in_full_swing_loses_and_doubles_nothing() {
+    let bootstrap = shared();
+    let topic = topic(bootstrap, "swing", 1, &[]).await;
+    let bridge = name("bridge");
+    let mut end = 0;
+    let mut sink = start(exactly_once(bootstrap, &bridge, &["a"], 1)).await;
+    for _ in 0..3 {
+        let publishing = tokio::spawn({
+            let (sink, topic) = (sink.clone(), topic.clone());
+            async move {
+                let mut end = end;
+                // What the instance before had under way is offered first, as the vendor would.
+                confirm_as(&sink, "a", &records(&topic, "k", 0..end)).await;
+                loop {
+                    let outcomes = publish_as(&sink, "a", &records(&topic, "k", end..end + 5)).await;
+                    end += 5;
+                    if fenced(&outcomes) {
+                        return end;
+                    }
+                    confirmed(&outcomes);
+                }
+            }
+        });
+        let heir = start(exactly_once(bootstrap, &bridge, &["a"], 1)).await;
+        let claim = tokio::time::timeout(PATIENCE, heir.checkpoints().unwrap().claim("a")).await;
+        claim.expect("a claim in time").unwrap();
+        end = publishing.await.unwrap();
+        sink = heir;
+    }
+    confirm_as(&sink, "a", &records(&topic, "k", 0..end)).await;
+    assert_eq!(stored(bootstrap, &topic, Some("k")).await, (0..end).collect::<Vec<_>>());
 }
 
 /// Somebody else's open transaction hides what stands behind its first record. A claim that did not wait for its end would
