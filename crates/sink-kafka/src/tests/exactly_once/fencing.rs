@@ -61,6 +61,7 @@ async fn a_takeover_in_full_swing_loses_and_doubles_nothing() {
     let bridge = name("bridge");
     let mut end = 0;
     let mut sink = start(exactly_once(bootstrap, &bridge, &["a"], 1)).await;
+    sink.checkpoints().unwrap().claim("a").await.unwrap();
     for _ in 0..3 {
         let publishing = tokio::spawn({
             let (sink, topic) = (sink.clone(), topic.clone());
