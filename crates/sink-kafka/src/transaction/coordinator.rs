@@ -174,14 +174,15 @@ impl Shard {
             Ok(()) => After::Next,
             Err(_) => self.renew_after(&round.generation),
         };
-        // What a record or a topic is to blame for is its participant's to mend; anything else takes time.
+        // What a record or a topic is to blame for is its participant's to mend; anything else takes time, and so does what
+        // the checkpoints' own topic is to blame for.
         let blame = |code: Code| {
             !matches!(
                 classify::verdict(code),
                 classify::Verdict::Transient | classify::Verdict::ProducerBroken
             )
         };
-        if !cause.into_iter().chain(failures).any(blame) {
+        if round.topics().is_empty() || !cause.into_iter().chain(failures).any(blame) {
             tokio::time::sleep(PAUSE).await;
         }
         round.end(Verdict::Again(cause));

@@ -178,7 +178,7 @@ impl Shard {
         let round = Round::new(Arc::clone(generation));
         round.close();
         let names = self.ledger().names();
-        self.write_checkpoints(&round, &names).await.map_err(|code| not_written(code))?;
+        self.write_checkpoints(&round, &names).await.map_err(not_written)?;
         loop {
             match round.stage() {
                 Stage::Delivered => break,
