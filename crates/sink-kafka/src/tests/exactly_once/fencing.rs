@@ -63,12 +63,12 @@ async fn a_takeover_in_full_swing_loses_and_doubles_nothing() {
     let mut sink = start(exactly_once(bootstrap, &bridge, &["a"], 1)).await;
     sink.checkpoints().unwrap().claim("a").await.unwrap();
     for _ in 0..3 {
+        // What the instance before had under way is offered first, as the vendor would.
+        confirm_as(&sink, "a", &records(&topic, "k", 0..end)).await;
         let publishing = tokio::spawn({
             let (sink, topic) = (sink.clone(), topic.clone());
             async move {
                 let mut end = end;
-                // What the instance before had under way is offered first, as the vendor would.
-                confirm_as(&sink, "a", &records(&topic, "k", 0..end)).await;
                 loop {
                     let outcomes = publish_as(&sink, "a", &records(&topic, "k", end..end + 5)).await;
                     end += 5;
