@@ -20,7 +20,7 @@ use crate::pipeline::lane::Lane;
 use crate::pipeline::repeats::Repeats;
 use crate::pipeline::settle::MAX_SINKS;
 use crate::pipeline::source::{SinkLane, Source};
-use crate::routing::{DeadLetterRoute, Router};
+use crate::routing::{DeadLetterRoute, Masks, Router};
 use crate::sinks::{self, SinkHandle};
 use crate::source_settings;
 use crate::state::StateDir;
@@ -38,6 +38,7 @@ pub(crate) struct Engine {
     telemetry: Arc<Telemetry>,
     sinks: Vec<Arc<SinkHandle>>,
     unacknowledged: usize,
+    masks: Option<Arc<Masks>>,
     _state: StateDir,
 }
 
@@ -76,6 +77,7 @@ impl Engine {
                 "split the deployment",
             ));
         }
+        let masks = Masks::of(config)?;
         let telemetry = Telemetry::new();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {
@@ -91,6 +93,7 @@ impl Engine {
             telemetry,
             sinks,
             unacknowledged: 0,
+            masks,
             _state: state,
         };
         let last_resort = sinks::local_dead_letters(&engine._state.dead_letters())?;
@@ -173,6 +176,7 @@ impl Engine {
         let pipeline = Source {
             name: name.clone(),
             deliveries,
+            masks: self.masks.clone(),
             router,
             lanes,
             dead_letters,

@@ -7,6 +7,7 @@ mod check;
 mod cli;
 mod config;
 mod demo;
+mod documented;
 mod engine;
 mod exit;
 mod init;

@@ -43,11 +43,11 @@ type = "stdout"
 match = ["engagementCenter.*", "outreach.*"]
 sink = "lake"
 [[route]]
-match = ["*"]
+match = ["*", "!chat.*"]
 sink = "bus"
 key = []
 [[route]]
-match = ["*"]
+match = ["*", "!chat.*"]
 sink = "archive"
 format = "raw"
 [[route]]
@@ -55,6 +55,9 @@ match = ["chat.*"]
 sink = "none"
 [dead_letter]
 sink = "lake"
+[mask]
+fields = { phoneNumber = "last4", name = "hash" }
+hash_key = "c4n4ry-c4n4ry-c4n4ry"
 "#;
 
 /// The output, and the failure.
@@ -87,10 +90,11 @@ fn what_a_right_configuration_means() {
     sink out: stdout, standard output
       at least once: events are acknowledged only after they are here
     route engagementCenter.* outreach.* -> lake via.{category}, unwrapped, key: interactionId or sessionId or userId or ehubSessionId or correlationId
-    route * -> bus via.{org}.{category}.{name}, unwrapped, key: none
-    route * -> archive {category}, raw, key: interactionId or sessionId or userId or ehubSessionId or correlationId
+    route * !chat.* -> bus via.{org}.{category}.{name}, unwrapped, key: none
+    route * !chat.* -> archive {category}, raw, key: interactionId or sessionId or userId or ehubSessionId or correlationId
     route chat.* -> dropped where nothing else matches
     dead letters: lake via.dead-letter; what that refuses: JSON Lines under ./viaduct-state
+    mask: phoneNumber (last4), name (hash), what the vendor calls masked
     state: ./viaduct-state
     admin: http://127.0.0.1:9464/
     warning: viaduct.toml:30:1: [sink.out] receives nothing: no route goes to it
@@ -178,7 +182,8 @@ fn the_same_as_json() {
         },
         {
           "match": [
-            "*"
+            "*",
+            "!chat.*"
           ],
           "sink": "bus",
           "to": "via.{org}.{category}.{name}",
@@ -187,7 +192,8 @@ fn the_same_as_json() {
         },
         {
           "match": [
-            "*"
+            "*",
+            "!chat.*"
           ],
           "sink": "archive",
           "to": "{category}",
@@ -211,6 +217,7 @@ fn the_same_as_json() {
         }
       ],
       "dead_letters": "lake via.dead-letter; what that refuses: JSON Lines under ./viaduct-state",
+      "mask": "phoneNumber (last4), name (hash), what the vendor calls masked",
       "state_dir": "./viaduct-state",
       "admin": "http://127.0.0.1:9464/"
     }
