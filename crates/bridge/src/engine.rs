@@ -279,7 +279,8 @@ fn spawn_lane(
     }
 }
 
-fn poller_failure(source: &str, error: &PollerError) -> Failure {
+/// Why a bridge ends when a poller did.
+pub(crate) fn poller_failure(source: &str, error: &PollerError) -> Failure {
     match error {
         PollerError::CredentialsRefused(_) => Failure::new(
             Exit::NoPerm,

@@ -67,7 +67,7 @@ fn checked(text: &str, strict: bool, json: bool) -> (String, Result<(), Failure>
     fs::write(&file, text).unwrap();
     let input = LoadInput { file: Some(file), ..LoadInput::default() };
     let mut out = Vec::new();
-    let result = report(input, strict, json, &mut out);
+    let result = report(input, Show { strict, json, routes: false }, &mut out);
     let directory = format!("{}/", dir.path().display());
     (String::from_utf8(out).unwrap().replace(&directory, ""), result)
 }

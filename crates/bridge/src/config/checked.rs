@@ -82,6 +82,22 @@ impl Route {
             && !self.exclusions.iter().any(|pattern| pattern.matches(event_type))
     }
 
+    /// The positions of the routes that apply to a type: all that match, but the first one per sink alone. A route with
+    /// `sink = "none"` counts only where nothing else matches, but is among them.
+    pub(crate) fn applying(routes: &[Self], event_type: &str) -> Vec<usize> {
+        let mut taken: Vec<SinkIndex> = Vec::new();
+        let mut applying = Vec::new();
+        for (index, route) in routes.iter().enumerate().filter(|(_, route)| route.matches(event_type)) {
+            match &route.target {
+                Target::Sink { sink, .. } if taken.contains(sink) => continue,
+                Target::Sink { sink, .. } => taken.push(*sink),
+                Target::Drop => {}
+            }
+            applying.push(index);
+        }
+        applying
+    }
+
     /// `match` as it was written, exclusions last.
     pub(crate) fn match_texts(&self) -> Vec<String> {
         let excluded = self.exclusions.iter().map(|pattern| format!("!{pattern}"));

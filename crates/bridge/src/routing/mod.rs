@@ -34,7 +34,7 @@ pub(crate) use self::mask::Masks;
 pub(crate) use self::naming::Naming;
 use self::rendering::{Destination, Key, Seen, Text};
 pub(crate) use self::rendering::{outline, prefix};
-use crate::config::{Format, Route, SinkIndex, Target};
+use crate::config::{Format, Route, SinkIndex, Target, Template};
 
 /// What the routes make of an event.
 #[derive(Debug)]
@@ -52,18 +52,13 @@ pub(crate) enum Plan {
 pub(crate) struct Router {
     source: Arc<str>,
     org: Arc<str>,
-    routes: Vec<BoundRoute>,
+    routes: Vec<Route>,
+    /// What each route makes of its events; `None` for `sink = "none"`.
+    targets: Vec<Option<BoundTarget>>,
     names: FieldNames,
     headers: Headers,
     /// Event type → the routes that apply. Bounded, see [`KNOWN_TYPES`].
     by_type: HashMap<Box<str>, Arc<[usize]>>,
-}
-
-#[derive(Debug)]
-struct BoundRoute {
-    route: Route,
-    /// `None` for `sink = "none"`.
-    target: Option<BoundTarget>,
 }
 
 #[derive(Debug)]
@@ -88,31 +83,24 @@ impl Router {
         naming: &[Naming],
     ) -> Self {
         let mut names = FieldNames::default();
-        let routes = routes
-            .iter()
-            .map(|route| BoundRoute {
-                route: route.clone(),
-                target: match &route.target {
-                    Target::Drop => None,
-                    Target::Sink { sink, to, key, format, headers } => Some(BoundTarget {
-                        sink: *sink,
-                        destination: Destination::new(to, naming[sink.get()], &mut names),
-                        key: Key::new(key, &mut names),
-                        format: *format,
-                        headers: headers
-                            .iter()
-                            .map(|(name, value)| {
-                                (HeaderName::Literal(name.as_str().into()), Text::new(value, &mut names))
-                            })
-                            .collect(),
-                    }),
-                },
-            })
-            .collect();
+        let mut bind = |route: &Route| match &route.target {
+            Target::Drop => None,
+            Target::Sink { sink, to, key, format, headers } => {
+                let header = |(name, value): &(String, Template)| {
+                    (HeaderName::Literal(name.as_str().into()), Text::new(value, &mut names))
+                };
+                let headers = headers.iter().map(header).collect();
+                let destination = Destination::new(to, naming[sink.get()], &mut names);
+                let key = Key::new(key, &mut names);
+                Some(BoundTarget { sink: *sink, destination, key, format: *format, headers })
+            }
+        };
+        let targets = routes.iter().map(&mut bind).collect();
         Self {
             source: source.into(),
             org: org.into(),
-            routes,
+            routes: routes.to_vec(),
+            targets,
             names,
             headers: Headers::new(source_uri),
             by_type: HashMap::new(),
@@ -138,7 +126,7 @@ impl Router {
         let mut records: Vec<(SinkIndex, Record)> = Vec::with_capacity(matching.len());
         let mut values = Values::default();
         for &index in matching.iter() {
-            let Some(target) = &mut self.routes[index].target else { continue };
+            let Some(target) = &mut self.targets[index] else { continue };
             let key = target.key.of(&seen);
             let destination = target.destination.render(&seen);
             let value = values.of(target.format, &seen, key.as_ref(), &mut self.headers);
@@ -165,27 +153,12 @@ impl Router {
         if records.is_empty() { Plan::Dropped } else { Plan::Records(records) }
     }
 
-    /// The routes that apply to a type: all that match, but the first one per sink alone. A route with `sink = "none"`
-    /// counts only where nothing else matches.
+    /// [`Route::applying`], remembered.
     fn matching(&mut self, event_type: &str) -> Arc<[usize]> {
         if let Some(known) = self.by_type.get(event_type) {
             return known.clone();
         }
-        let mut taken: Vec<SinkIndex> = Vec::new();
-        let mut matching = Vec::new();
-        for (index, bound) in self.routes.iter().enumerate() {
-            if !bound.route.matches(event_type) {
-                continue;
-            }
-            match &bound.target {
-                Some(target) if taken.contains(&target.sink) => {}
-                Some(target) => {
-                    taken.push(target.sink);
-                    matching.push(index);
-                }
-                None => matching.push(index),
-            }
-        }
+        let matching = Route::applying(&self.routes, event_type);
         let matching: Arc<[usize]> = matching.into();
         if self.by_type.len() < KNOWN_TYPES {
             self.by_type.insert(event_type.into(), matching.clone());

@@ -9,8 +9,6 @@ mod sink;
 mod source;
 mod value;
 
-pub(crate) use self::route::default_key;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

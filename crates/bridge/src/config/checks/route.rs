@@ -334,7 +334,7 @@ fn default_routes(sinks: &[NamedSink]) -> Vec<Route> {
 }
 
 /// The key of a route that names none.
-pub(crate) fn default_key() -> Vec<KeyPart> {
+fn default_key() -> Vec<KeyPart> {
     DEFAULT_KEY.map(|field| KeyPart::parse(field).expect("written here, and tested")).to_vec()
 }
 
