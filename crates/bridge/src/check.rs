@@ -27,6 +27,12 @@ pub(crate) fn check(args: &CheckArgs, out: &mut impl Write) -> Result<(), Failur
     report(args.config.load_input()?, show, out)
 }
 
+/// What `check --routes` prints of a configuration.
+#[cfg(test)]
+pub(crate) fn routes_of(config: &crate::config::Config) -> String {
+    RouteTable::of(config).to_string()
+}
+
 /// How the report is to be.
 #[derive(Debug, Clone, Copy, Default)]
 struct Show {

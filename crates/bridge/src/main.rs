@@ -7,6 +7,8 @@ mod check;
 mod cli;
 mod config;
 mod demo;
+#[cfg(test)]
+mod docs;
 mod documented;
 mod dry_run;
 mod engine;

@@ -2,11 +2,12 @@
 
 use secrecy::ExposeSecret;
 
-use super::super::checked::{Mask, MaskAction, MaskRule, Route, Target};
+use super::super::checked::{Mask, MaskAction, MaskRule, Route, SinkKind, Target};
 use super::super::field::{Field, Given, Named};
 use super::super::pattern::Pattern;
 use super::super::raw;
 use super::super::template::FieldName;
+use super::sink::NamedSink;
 use super::{Checks, Section};
 
 /// A shorter key can be guessed, and with it everything that was hashed.
@@ -91,10 +92,24 @@ impl Checks<'_> {
     }
 
     /// A key of which nothing is left puts all its events into one partition, or is no key at all.
-    pub(super) fn masked_keys(&mut self, mask: &Mask, routes: &[Route], raw: &raw::Config) {
+    pub(super) fn masked_keys(
+        &mut self,
+        mask: &Mask,
+        routes: &[Route],
+        raw: &raw::Config,
+        sinks: &[NamedSink],
+    ) {
         let Some(given) = raw.route.given() else { return };
         for (route, item) in routes.iter().zip(&given.value) {
-            let (Target::Sink { key, .. }, Some(item)) = (&route.target, item.given()) else { continue };
+            let (Target::Sink { sink, key, .. }, Some(item)) = (&route.target, item.given()) else {
+                continue;
+            };
+            // Lines of a file have no key.
+            let kind = sinks[sink.get()].1.as_ref().map(|sink| &sink.kind);
+            if matches!(kind, Some(SinkKind::File(_) | SinkKind::Stdout)) {
+                continue;
+            }
+            let at = item.value.key.given().map_or(item.at, |key| key.at);
             let fields = key.iter().flat_map(|part| part.template().fields());
             for field in fields {
                 let FieldName::Event(path) = field else { continue };
@@ -109,7 +124,7 @@ impl Checks<'_> {
                     Some(MaskAction::Hash) | None => continue,
                 };
                 let message = format!("`key` uses `{path}`, which is masked: it is {becomes}");
-                self.warn(item.value.key.at(), message, "mask it with \"hash\", or choose another key");
+                self.warn(at, message, "mask it with \"hash\", or choose another key");
             }
         }
     }

@@ -66,7 +66,7 @@ impl<'a> Checks<'a> {
         let sinks = self.sinks(&raw.sink, root);
         let routing = self.routing(raw, &sinks);
         if let (Some(Some(mask)), Some((routes, _))) = (&mask, &routing) {
-            self.masked_keys(mask, routes, raw);
+            self.masked_keys(mask, routes, raw, &sinks);
         }
         let (routes, dead_letter) = routing?;
         Some(Config {
