@@ -84,12 +84,24 @@ pub(crate) struct FileSessionStore {
     org: String,
 }
 
-/// What stands in the file: a session belongs to an organisation at an address.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Saved {
+/// A session as it is written down: it belongs to an organisation at an address.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct OwnedSession {
     api_url: String,
     org: String,
     session: SavedSession,
+}
+
+impl FileSessionStore {
+    /// The session with its organisation and address.
+    pub(crate) fn owned(&self, session: &SavedSession) -> OwnedSession {
+        OwnedSession { api_url: self.api_url.clone(), org: self.org.clone(), session: session.clone() }
+    }
+
+    /// The session, where it belongs to the organisation and the address of this source.
+    pub(crate) fn ours(&self, saved: OwnedSession) -> Option<SavedSession> {
+        (saved.api_url == self.api_url && saved.org == self.org).then_some(saved.session)
+    }
 }
 
 impl SessionStore for FileSessionStore {
@@ -100,9 +112,8 @@ impl SessionStore for FileSessionStore {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
             Err(error) => return Err(error),
         };
-        match serde_json::from_str::<Saved>(&text) {
-            Ok(saved) if saved.api_url == self.api_url && saved.org == self.org => Ok(Some(saved.session)),
-            Ok(_) => Ok(None),
+        match serde_json::from_str::<OwnedSession>(&text) {
+            Ok(saved) => Ok(self.ours(saved)),
             Err(error) => {
                 let aside = set_aside(&self.path)?;
                 warn!(file = %self.path.display(), aside = %aside.display(), %error,
@@ -113,8 +124,7 @@ impl SessionStore for FileSessionStore {
     }
 
     fn save(&mut self, session: &SavedSession) -> io::Result<()> {
-        let saved = Saved { api_url: self.api_url.clone(), org: self.org.clone(), session: session.clone() };
-        let text = serde_json::to_vec(&saved).map_err(io::Error::other)?;
+        let text = serde_json::to_vec(&self.owned(session)).map_err(io::Error::other)?;
         let temporary = self.path.with_extension("json.tmp");
         let mut file = create_private(&temporary)?;
         file.write_all(&text)?;

@@ -66,6 +66,19 @@ pub fn makes(mistake: Mistake) -> bool {
     plan().mistakes.contains(&mistake)
 }
 
+/// Whether a test has asked for [`Mistake::HighWatermark`], and an event of a higher id has been here before.
+pub fn below_high_watermark(id: &str) -> bool {
+    static HIGHEST: AtomicU64 = AtomicU64::new(0);
+    if !makes(Mistake::HighWatermark) {
+        return false;
+    }
+    // The vendor's ids look like `1517321060539-0`: milliseconds and a number, below a million here.
+    let (ms, number) = id.split_once('-').unwrap_or((id, "0"));
+    let (Ok(ms), Ok(number)) = (ms.parse::<u64>(), number.parse::<u64>()) else { return false };
+    let id = ms * 1_000_000 + number;
+    HIGHEST.fetch_max(id, Ordering::Relaxed) >= id
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

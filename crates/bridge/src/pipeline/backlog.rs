@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use viaduct_faults::{Mistake, makes};
 use viaduct_sink::{Record, RejectReason, Rejection, Retry};
 
 use super::settle::Creditor;
@@ -123,6 +124,10 @@ impl Backlog {
                 parked.tries += 1;
             }
             front.push(item);
+        }
+        if makes(Mistake::ReorderOnRetry) {
+            self.items.extend(front);
+            return given_up;
         }
         for item in front.into_iter().rev() {
             self.items.push_front(item);

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::warn;
+use viaduct_faults::{Mistake, below_high_watermark, makes};
 use viaduct_poller::{Deliveries, Delivery, DeliveryStream, Entry, SessionId};
 use viaduct_sink::{Record, Rejection};
 
@@ -150,6 +151,7 @@ impl Source {
             let mut slot =
                 Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
             let plan = match &slot.entry {
+                Entry::Event(event) if below_high_watermark(event.id()) => Plan::Dropped,
                 Entry::Event(event) => self.router.plan(event),
                 Entry::Malformed(malformed) => {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
@@ -177,6 +179,9 @@ impl Source {
     }
 
     fn offer(&self, sequence: u64, slot: &mut Slot, sink: SinkIndex, record: Record) {
+        if makes(Mistake::DropOneIn500) && sequence % 500 == 499 {
+            return;
+        }
         let lane = &self.lanes[sink.get()];
         let creditor = Creditor::Sink(sink);
         if lane.required {
