@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use viaduct_simulator::Redelivery;
+use viaduct_simulator::{Redelivery, Settings};
 
 use crate::kit::bridge::Site;
 use crate::kit::case::{Broker, Case, Delivery, hold, rounds};
@@ -62,7 +62,9 @@ pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
 /// A second process takes over while the first one is in full flow: what the first one has committed up to the moment of its
 /// fencing counts, what it has not does not.
 pub(super) async fn replaced_in_full_flow(case: Case) -> Findings {
-    let mut world = World::new(case, flowing(case, 150.0)).await;
+    // What is pending comes again late, so that the first process polls ahead, whatever is acknowledged.
+    let settings = Settings { redelivery_delay: Duration::from_secs(3), ..flowing(case, 150.0) };
+    let mut world = World::new(case, settings).await;
     world.answers_get_lost = true;
     world.has_zombies = true;
     let mut random = case.random();
