@@ -48,7 +48,7 @@ fn dropping_one_in_500() {
 #[test]
 fn reordering_on_retry() {
     let case = Case::new(KAFKA, Delivery::AtLeastOnce);
-    is_found_out(case, Mistake::ReorderOnRetry, refusals::a_topic_is_deleted, &[Invariant::Order]);
+    is_found_out(case, Mistake::ReorderOnRetry, refusals::a_topic_is_made_late, &[Invariant::Order]);
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
-use viaduct_simulator::Settings;
+use viaduct_simulator::{Redelivery, Settings, Types};
 use viaduct_testkit::kafka::{self, KafkaBroker};
 
 use super::acknowledge::counted;
@@ -23,10 +23,7 @@ pub(super) async fn a_topic_is_deleted(case: Case) -> Findings {
     let line = Line::to(Broker::Kafka).await;
     let no_creation =
         |text: String| text.replace("create_topics = true\npartitions = 3", "create_topics = false");
-    // What is pending comes again late, so that newer events of the same key queue up behind what is refused.
-    let settings =
-        Settings { redelivery_delay: Duration::from_secs(3), interactions: 3, ..flowing(case, 150.0) };
-    let mut world = World::with(case, settings, line, no_creation).await;
+    let mut world = World::with(case, flowing(case, 150.0), line, no_creation).await;
     let direct = world.line.direct.clone();
     let topic = |category: &str| format!("{}.{category}", world.place.name);
     let missing = topic(CATEGORY);
@@ -43,6 +40,36 @@ pub(super) async fn a_topic_is_deleted(case: Case) -> Findings {
     not_a_tight_loop(&mut world, &bridge).await;
     kafka::create_topic(&direct, &missing, 1, &[]).await.expect("topics can be made");
     world.flow(100).await;
+    bridge.ready().await;
+    world.finish(bridge).await
+}
+
+/// More events wait for a topic that is not there yet than a sink is offered at a time.
+pub(super) async fn a_topic_is_made_late(case: Case) -> Findings {
+    const WAITING: u64 = 2_500;
+    let line = Line::to(Broker::Kafka).await;
+    let much = |text: String| {
+        text.replace("create_topics = true\npartitions = 3", "create_topics = false")
+            .replace("max_events = 100\nmax_in_flight = 500", "max_events = 200\nmax_in_flight = 3000")
+    };
+    let settings = Settings {
+        types: Types::Only(vec![format!("{CATEGORY}.*")]),
+        // What is pending comes again late, so that the bridge polls ahead.
+        redelivery_delay: Duration::from_secs(30),
+        ..flowing(case, 1_000.0)
+    };
+    let mut world = World::with(case, settings, line, much).await;
+    world.max_in_flight = 3_000;
+    let bridge = world.start();
+    held_back(&mut world, &bridge, "does not exist").await;
+    if case.redelivery == Redelivery::PerSessionNewThenPending {
+        world
+            .comes("many events wait", PATIENCE, async |vendor| vendor.report().unacknowledged >= WAITING)
+            .await;
+    }
+    let topic = format!("{}.{CATEGORY}", world.place.name);
+    kafka::create_topic(&world.line.direct, &topic, 1, &[]).await.expect("topics can be made");
+    world.flow(WAITING).await;
     bridge.ready().await;
     world.finish(bridge).await
 }
@@ -202,6 +229,11 @@ async fn not_a_tight_loop(world: &mut World, bridge: &Bridge) {
 #[test]
 fn a_deleted_topic() {
     hold(both_models(Broker::Kafka), a_topic_is_deleted);
+}
+
+#[test]
+fn a_late_topic() {
+    hold(both_models(Broker::Kafka), a_topic_is_made_late);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) answers_get_lost: bool,
     /// How many copies of an event may stand in the destination beyond the first, whatever happened.
     pub(crate) tolerated_copies: Tolerated,
+    /// `max_in_flight` of the bridge.
+    pub(crate) max_in_flight: usize,
     /// Whether the order of a key is one within each subject: they were parked one by one.
     pub(crate) order_within_subjects: bool,
     /// Records that were read before their destination was destroyed.
@@ -107,6 +109,7 @@ impl World {
             answers_get_lost: false,
             tolerated_copies: Tolerated::OfCrashes,
             kept: Vec::new(),
+            max_in_flight: MAX_IN_FLIGHT,
             order_within_subjects: false,
             has_zombies: false,
             unacknowledged: HashMap::new(),
@@ -340,7 +343,7 @@ impl World {
         if self.case.exactly_once() {
             // What one process may hold, once more for each process and each session that ended with as much.
             let ends = self.crashes + journal.report.sessions_created + 1;
-            findings.add(holdings.check_checkpoints(1, MAX_IN_FLIGHT * ends as usize));
+            findings.add(holdings.check_checkpoints(1, self.max_in_flight * ends as usize));
             let letters: Vec<&str> = holdings.dead.iter().map(|letter| letter.text.as_str()).collect();
             let different: HashSet<&str> = letters.iter().copied().collect();
             findings.add(Findings::unless(letters.len() == different.len(), Invariant::NoDuplicates, || {
