@@ -34,7 +34,9 @@ pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
         world.crashed();
         world.flow(300).await;
         bridge.signal("CONT");
-        let ended = bridge.ends_within(PATIENCE).await.and_then(|status| status.code());
+        // One that goes on by mistake gets time to show what it does.
+        let patience = case.mistake.map_or(PATIENCE, |_| Duration::from_secs(10));
+        let ended = bridge.ends_within(patience).await.and_then(|status| status.code());
         world.findings.add(Findings::unless(ended == Some(75), Invariant::Recovers, || {
             format!("the thawed process ended with {ended:?}, not with 75")
         }));

@@ -316,7 +316,7 @@ impl World {
             journal.report.sessions_created,
             journal.report.faults,
         );
-        if !self.findings.0.is_empty() {
+        if !self.findings.0.is_empty() && self.case.mistake.is_none() {
             self.site.keep();
         }
         self.findings
