@@ -81,7 +81,10 @@ async fn rolling_restart(case: Case) -> Findings {
     let vendors = vendors(case).await;
     let line = Line::to(case.broker).await;
     let place = Place::new(case.broker, &line);
-    let mut configuration = place.configuration(case, &line).replace("{category}", "{source}");
+    let mut configuration = place
+        .configuration(case, &line)
+        .replace("{category}", "{source}")
+        .replace("partitions = 3", "partitions = 1");
     for (number, vendor) in vendors.iter().enumerate() {
         // A client is told apart by its id.
         configuration += &vendor

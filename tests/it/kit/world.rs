@@ -188,11 +188,20 @@ impl World {
         true
     }
 
-    /// Waits until this many more events are acknowledged.
+    /// Waits until this many more events are acknowledged. As long as some are, that may take its time.
     pub(crate) async fn flow(&mut self, count: u64) -> bool {
-        let before = self.vendor.report().acknowledged;
-        let what = format!("{count} more events are acknowledged");
-        self.comes(&what, PATIENCE, async |vendor| vendor.report().acknowledged >= before + count).await
+        let wanted = self.vendor.report().acknowledged + count;
+        loop {
+            let now = self.vendor.report().acknowledged;
+            if now >= wanted {
+                return true;
+            }
+            let what = format!("{} more events are acknowledged", wanted - now);
+            let progressed = async |vendor: &Vendor| vendor.report().acknowledged > now;
+            if !self.comes(&what, PATIENCE, progressed).await {
+                return false;
+            }
+        }
     }
 
     /// The vendor makes no more events until all are acknowledged: what was given out in vain comes again, behind what is
