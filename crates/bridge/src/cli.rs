@@ -44,6 +44,45 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Write a commented configuration file
     Init(InitArgs),
+    /// Print schemas: of the configuration, of the events, of the topics and subjects
+    Schema {
+        /// Which one.
+        #[command(subcommand)]
+        command: SchemaCommand,
+    },
+}
+
+/// `viaduct schema`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// JSON Schema of the configuration, for editors
+    Config,
+    /// JSON Schemas of the event payloads, all in one document
+    Events(EventSchemaArgs),
+    /// AsyncAPI 3 document of the topics and subjects that a configuration leads to
+    Asyncapi(AsyncApiArgs),
+}
+
+/// `viaduct schema events`
+#[derive(Debug, Args)]
+pub(crate) struct EventSchemaArgs {
+    /// Only this type, as in engagementCenter.Idle
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "dir")]
+    pub(crate) event_type: Option<String>,
+    /// Write a file per type into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Print a page for people instead
+    #[arg(long, conflicts_with_all = ["event_type", "dir"])]
+    pub(crate) markdown: bool,
+}
+
+/// `viaduct schema asyncapi`
+#[derive(Debug, Args)]
+pub(crate) struct AsyncApiArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 }
 
 /// `viaduct run`

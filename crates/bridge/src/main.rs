@@ -14,6 +14,7 @@ mod logging;
 mod pipeline;
 mod routing;
 mod run;
+mod schema;
 mod signals;
 mod simulate;
 mod sinks;
@@ -54,6 +55,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
+        Command::Schema { command } => schema::schema(&command, &mut stdout()),
     }
 }
 

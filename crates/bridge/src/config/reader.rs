@@ -46,7 +46,7 @@ pub(super) fn label(path: &str) -> String {
 }
 
 /// Keys that are known only to be refused: no hint recommends them.
-const RESERVED: [&str; 3] = ["mask", "prune", "validate"];
+const RESERVED: [&str; 1] = ["mask"];
 
 #[derive(Clone)]
 struct Reader<'t> {

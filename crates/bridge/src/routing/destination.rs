@@ -32,7 +32,7 @@ impl Naming {
     }
 
     /// Replaces by `_` what cannot stand in a name, and what would make an empty subject token.
-    pub(super) fn clean(self, name: &mut String) {
+    pub(crate) fn clean(self, name: &mut String) {
         if !name.chars().all(|character| self.allows(character)) {
             *name = name.chars().map(|c| if self.allows(c) { c } else { '_' }).collect();
         }
