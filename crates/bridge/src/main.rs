@@ -21,6 +21,7 @@ mod sinks;
 mod source_settings;
 mod state;
 mod telemetry;
+mod validation;
 
 use std::io::stdout;
 use std::process::ExitCode;

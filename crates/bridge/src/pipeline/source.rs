@@ -16,6 +16,7 @@ use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{DeadLetterRoute, Plan, Reason, Router};
 use crate::telemetry::Telemetry;
+use crate::validation::Validator;
 
 /// What a source is built from.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Source {
     pub(crate) name: Arc<str>,
     /// What the poller hands over.
     pub(crate) deliveries: DeliveryStream,
+    /// Compares events with the vendor's document, where the source asks for that.
+    pub(crate) validator: Option<Validator>,
     /// The routes, bound to this source.
     pub(crate) router: Router,
     /// A lane per configured sink.
@@ -143,7 +146,12 @@ impl Source {
             let mut slot =
                 Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
             let plan = match &slot.entry {
-                Entry::Event(event) => self.router.plan(event),
+                Entry::Event(event) => {
+                    match self.validator.as_mut().and_then(|validator| validator.look(event)) {
+                        Some(detail) => Plan::DeadLetter(Reason::Schema, detail),
+                        None => self.router.plan(event),
+                    }
+                }
                 Entry::Malformed(malformed) => {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
