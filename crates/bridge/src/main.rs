@@ -20,6 +20,7 @@ mod simulate;
 mod sinks;
 mod source_settings;
 mod state;
+mod subscriptions;
 mod telemetry;
 mod validation;
 
@@ -56,6 +57,9 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
+        Command::Subscriptions { command } => {
+            block_on(async { subscriptions::subscriptions(&command, &mut stdout()).await })
+        }
         Command::Schema { command } => schema::schema(&command, &mut stdout()),
     }
 }

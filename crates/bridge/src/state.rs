@@ -59,7 +59,7 @@ impl StateDir {
     /// Where the session of a source is kept.
     pub(crate) fn session_store(&self, source: &str, api_url: &str, org: &str) -> FileSessionStore {
         FileSessionStore {
-            path: self.path.join("sessions").join(format!("{source}.json")),
+            path: session_file(&self.path, source),
             api_url: api_url.to_owned(),
             org: org.to_owned(),
         }
@@ -74,6 +74,31 @@ impl StateDir {
     pub(crate) fn dead_letters(&self) -> PathBuf {
         self.path.join("dead-letters")
     }
+}
+
+/// The saved session of a source, read without owning the directory; what cannot be understood counts as none.
+///
+/// # Errors
+/// The file exists and cannot be read.
+pub(crate) fn saved_session(
+    state_dir: &Path,
+    source: &str,
+    api_url: &str,
+    org: &str,
+) -> io::Result<Option<SavedSession>> {
+    let text = match fs::read_to_string(session_file(state_dir, source)) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let saved = serde_json::from_str::<Saved>(&text).ok();
+    Ok(saved.filter(|saved| saved.api_url == api_url && saved.org == org).map(|saved| saved.session))
+}
+
+fn session_file(state_dir: &Path, source: &str) -> PathBuf {
+    state_dir.join("sessions").join(format!("{source}.json"))
 }
 
 /// Keeps the session of one source in a file.
