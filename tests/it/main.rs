@@ -16,4 +16,5 @@ mod outage;
 mod routing;
 mod session;
 mod state;
+mod subscriptions;
 mod v2;

@@ -208,6 +208,9 @@ impl<'s> Vendor<'s> {
                 lines.push(Line::of(action, wanted, Some(&one.subscription)));
             }
         }
+        // The vendor's list has no order: what stays stands as it was declared.
+        let place = |line: &Line| declared.iter().position(|wanted| wanted.description == line.description);
+        lines[plan.len()..].sort_by_key(|line| place(line).unwrap_or(usize::MAX));
         SourceReport { source: self.source.name.clone(), session: session.into(), subscriptions: lines }
     }
 
