@@ -14,6 +14,7 @@ mod kit;
 mod main_path;
 mod outage;
 mod routing;
+mod schemas;
 mod session;
 mod state;
 mod subscriptions;

@@ -232,17 +232,15 @@ fields = {{ phoneNumber = "last4" }}
       hint: add api_url = "https://<org>.via.aspect-cloud.net"
     viaduct.toml:14:1: `org_id` in [source.other] is missing
       hint: add org_id = "<your organisation>"
-    viaduct.toml:15:9: `prune` in [source.other]: known, but not available in this version
-      hint: remove it
-    viaduct.toml:16:12: `validate` in [source.other]: known, but not available in this version
-      hint: remove it
+    viaduct.toml:16:12: `validate` in [source.other] must be one of `off`, `report`, `dead_letter`
+      hint: write "off" or "report" or "dead_letter"
     viaduct.toml:25:10: this `format` in [[route]] number 1: known, but not available in this version
       hint: write format = "unwrapped" or format = "raw"
     viaduct.toml:29:10: this `format` in [[route]] number 2: known, but not available in this version
       hint: write format = "unwrapped" or format = "raw"
     viaduct.toml:30:1: [mask]: known, but not available in this version
       hint: remove it
-    10 mistakes in the configuration
+    9 mistakes in the configuration
     "#);
 }
 
