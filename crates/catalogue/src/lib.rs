@@ -5,7 +5,7 @@
 //! - [`events`], [`find`]: the types with their fields, for whoever needs their names
 //! - [`payload_schema`], [`record_schema`], [`bundle`]: JSON Schemas (2020-12)
 //! - [`EventType::drift`]: where a payload is not as documented
-//! - [`markdown`]: `docs/events.md`
+//! - [`markdown()`], which is `docs/events.md`
 //!
 //! ```
 //! let idle = viaduct_catalogue::find("engagementCenter.Idle").expect("the document lists it");
