@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use viaduct_poller::{Finished, Parts, Poller, PollerError, Spool};
-use viaduct_sink::Fatal;
+use viaduct_sink::{Fatal, Owner};
 
+use crate::checkpoints::{KeptSession, SourceCheckpoints};
 use crate::config::{Api, Config, DeadLetter};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
@@ -78,9 +79,10 @@ impl Engine {
             ));
         }
         let telemetry = Telemetry::new();
+        let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {
-            let handle = sinks::open(config, index).await?;
+            let handle = sinks::open(config, index, &owner).await?;
             telemetry.add_sink(handle.clone());
             sinks.push(handle);
         }
@@ -123,9 +125,15 @@ impl Engine {
                 )
             })?),
         };
+        let checkpoints = SourceCheckpoints::new(&name, &source.org_id, &self.sinks);
+        let file = state.session_store(&source.name, source.api_url.as_str(), &source.org_id);
         let parts = Parts {
-            store: Box::new(state.session_store(&source.name, source.api_url.as_str(), &source.org_id)),
-            observer: Arc::new(SourceObserver::new(name.clone(), self.telemetry.clone())),
+            store: Box::new(KeptSession::new(file, checkpoints.clone())),
+            observer: Arc::new(SourceObserver::new(
+                name.clone(),
+                self.telemetry.clone(),
+                checkpoints.clone(),
+            )),
             spool,
         };
         let (poller, deliveries) = Poller::new(source_settings::of(source), parts).map_err(|error| {
@@ -191,8 +199,15 @@ impl Engine {
         });
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let end = poller.run(stop).await;
-            TaskEnd::Poller(name, end)
+            // Nothing is polled before every sink knows what it holds of the source, and knows whose it is.
+            let claimed = tokio::select! {
+                claimed = checkpoints.claim() => claimed,
+                () = stop.cancelled() => return TaskEnd::Poller(name, Ok(Finished::Stopped { unacknowledged: 0 })),
+            };
+            match claimed {
+                Ok(()) => TaskEnd::Poller(name, poller.run(stop).await),
+                Err((sink, fatal)) => TaskEnd::Lane(sink, Err(fatal)),
+            }
         });
         Ok(())
     }
@@ -230,11 +245,14 @@ impl Engine {
                 TaskEnd::Poller(source, Err(error)) => return Err(poller_failure(&source, &error)),
                 TaskEnd::Lane(sink, Err(fatal)) => {
                     error!(%sink, %fatal, "a sink can never publish again in this process");
-                    return Err(Failure::new(
-                        Exit::TempFail,
-                        format!("sink {sink} stopped for good: {fatal}"),
-                        "unacknowledged events will be delivered again after a restart",
-                    ));
+                    let hint = match fatal {
+                        Fatal::Fenced(_) => {
+                            "another bridge of this name runs: stop one of the two, or give it another bridge.name"
+                        }
+                        Fatal::Broken(_) => "unacknowledged events will be delivered again after a restart",
+                    };
+                    let message = format!("sink {sink} stopped for good: {fatal}");
+                    return Err(Failure::new(Exit::TempFail, message, hint));
                 }
             }
         }

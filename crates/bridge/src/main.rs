@@ -4,6 +4,7 @@
 
 mod admin;
 mod check;
+mod checkpoints;
 mod cli;
 mod config;
 mod demo;

@@ -58,11 +58,7 @@ impl StateDir {
 
     /// Where the session of a source is kept.
     pub(crate) fn session_store(&self, source: &str, api_url: &str, org: &str) -> FileSessionStore {
-        FileSessionStore {
-            path: session_file(&self.path, source),
-            api_url: api_url.to_owned(),
-            org: org.to_owned(),
-        }
+        FileSessionStore::new(&self.path, source, api_url, org)
     }
 
     /// Where the responses of a v2 source are kept until they are published.
@@ -86,19 +82,15 @@ pub(crate) fn saved_session(
     api_url: &str,
     org: &str,
 ) -> io::Result<Option<SavedSession>> {
-    let text = match fs::read_to_string(session_file(state_dir, source)) {
+    let store = FileSessionStore::new(state_dir, source, api_url, org);
+    let text = match fs::read_to_string(&store.path) {
         Ok(text) => text,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
             return Ok(None);
         }
         Err(error) => return Err(error),
     };
-    let saved = serde_json::from_str::<Saved>(&text).ok();
-    Ok(saved.filter(|saved| saved.api_url == api_url && saved.org == org).map(|saved| saved.session))
-}
-
-fn session_file(state_dir: &Path, source: &str) -> PathBuf {
-    state_dir.join("sessions").join(format!("{source}.json"))
+    Ok(serde_json::from_str(&text).ok().and_then(|saved| store.ours(saved)))
 }
 
 /// Keeps the session of one source in a file.
@@ -109,12 +101,32 @@ pub(crate) struct FileSessionStore {
     org: String,
 }
 
-/// What stands in the file: a session belongs to an organisation at an address.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Saved {
+/// A session as it is written down: it belongs to an organisation at an address.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct OwnedSession {
     api_url: String,
     org: String,
     session: SavedSession,
+}
+
+impl FileSessionStore {
+    fn new(state_dir: &Path, source: &str, api_url: &str, org: &str) -> Self {
+        Self {
+            path: state_dir.join("sessions").join(format!("{source}.json")),
+            api_url: api_url.to_owned(),
+            org: org.to_owned(),
+        }
+    }
+
+    /// The session with its organisation and address.
+    pub(crate) fn owned(&self, session: &SavedSession) -> OwnedSession {
+        OwnedSession { api_url: self.api_url.clone(), org: self.org.clone(), session: session.clone() }
+    }
+
+    /// The session, where it belongs to the organisation and the address of this source.
+    pub(crate) fn ours(&self, saved: OwnedSession) -> Option<SavedSession> {
+        (saved.api_url == self.api_url && saved.org == self.org).then_some(saved.session)
+    }
 }
 
 impl SessionStore for FileSessionStore {
@@ -125,9 +137,8 @@ impl SessionStore for FileSessionStore {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => String::new(),
             Err(error) => return Err(error),
         };
-        match serde_json::from_str::<Saved>(&text) {
-            Ok(saved) if saved.api_url == self.api_url && saved.org == self.org => Ok(Some(saved.session)),
-            Ok(_) => Ok(None),
+        match serde_json::from_str::<OwnedSession>(&text) {
+            Ok(saved) => Ok(self.ours(saved)),
             Err(error) => {
                 let aside = set_aside(&self.path)?;
                 warn!(file = %self.path.display(), aside = %aside.display(), %error,
@@ -138,8 +149,7 @@ impl SessionStore for FileSessionStore {
     }
 
     fn save(&mut self, session: &SavedSession) -> io::Result<()> {
-        let saved = Saved { api_url: self.api_url.clone(), org: self.org.clone(), session: session.clone() };
-        let text = serde_json::to_vec(&saved).map_err(io::Error::other)?;
+        let text = serde_json::to_vec(&self.owned(session)).map_err(io::Error::other)?;
         let temporary = self.path.with_extension("json.tmp");
         let mut file = create_private(&temporary)?;
         file.write_all(&text)?;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::delivery::{AckToken, Deliveries, Delivery, Settled};
-use crate::event::Entry;
+use crate::event::{Entry, Identity};
 use crate::ledger::{Confirmed, Ledger, Receipt, Settlement};
 use crate::observe::{Observation, Observer};
 use crate::settings::{ApiVersion, SourceSettings};
@@ -39,6 +39,8 @@ struct Turn {
 /// A spooled response whose entries are handed out.
 #[derive(Debug, Default)]
 struct OnHand {
+    /// Those that are durable.
+    identities: Vec<Identity>,
     unsettled: usize,
     given_back: bool,
     entries: usize,
@@ -60,6 +62,8 @@ pub(crate) struct HandOut {
     on_hand: HashMap<u64, OnHand>,
     spooled_in: HashMap<u64, u64>,
     done: Vec<u64>,
+    /// What is durable of spooled responses, until they have left the disk.
+    leaving: HashMap<u64, Vec<Identity>>,
 }
 
 impl HandOut {
@@ -86,6 +90,7 @@ impl HandOut {
             on_hand: HashMap::new(),
             spooled_in: HashMap::new(),
             done: Vec::new(),
+            leaving: HashMap::new(),
         }
     }
 
@@ -181,7 +186,7 @@ impl HandOut {
             if fresh == 0 {
                 self.done.push(number);
             } else {
-                self.on_hand.insert(number, OnHand { unsettled: fresh, given_back: false, entries: total });
+                self.on_hand.insert(number, OnHand { unsettled: fresh, entries: total, ..OnHand::default() });
             }
         }
         if fresh > 0
@@ -203,9 +208,13 @@ impl HandOut {
         let Some(response) = self.on_hand.get_mut(&number) else { return };
         response.unsettled -= 1;
         response.given_back |= settlement == Settlement::Released;
+        if let Settlement::Done(Confirmed { identity, .. }) = settlement {
+            response.identities.push(identity);
+        }
         if response.unsettled > 0 {
             return;
         }
+        self.leaving.entry(number).or_default().append(&mut response.identities);
         if response.given_back {
             let waiting = Waiting { number, entries: response.entries };
             self.turns.push_back(Turn { waiting, not_before: Some(now + GIVEN_BACK_REST) });
@@ -225,6 +234,7 @@ impl HandOut {
         let result = self.ledger.answered(ids, verdict, now);
         for confirmed in &result.confirmed {
             self.confirm(confirmed);
+            self.observer.observe(Observation::Forgotten { identity: &confirmed.identity });
         }
         if result.not_found > 0 {
             self.observer.observe(Observation::AcknowledgeNotFound { count: result.not_found });
@@ -252,6 +262,15 @@ impl HandOut {
     /// Spooled responses that may leave the disk.
     pub(crate) fn take_done(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.done)
+    }
+
+    /// Responses have left the disk.
+    pub(crate) fn left(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            for identity in self.leaving.remove(number).unwrap_or_default() {
+                self.observer.observe(Observation::Forgotten { identity: &identity });
+            }
+        }
     }
 
     /// A turn's response could not be read: it is the first again.

@@ -54,6 +54,7 @@ pub(crate) enum Settlement {
 /// One entry the source is done with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Confirmed {
+    pub(crate) identity: Identity,
     pub(crate) category: Arc<str>,
     pub(crate) held: Duration,
     /// It was an event that ends the session.
@@ -259,7 +260,8 @@ impl Ledger {
         let Some(content) = record.contents.iter_mut().find(|content| content.hash == hash) else {
             return Settlement::Released;
         };
-        let confirmed = content.confirmed(now);
+        let id = if record.acknowledgeable { key.clone() } else { Arc::default() };
+        let confirmed = content.confirmed(Identity::new(id, hash), now);
         if durable && acknowledgeable && in_session {
             content.state = State::Durable;
             self.durable += 1;
@@ -325,7 +327,9 @@ impl Ledger {
                 for content in record.contents.iter_mut().filter(durable) {
                     if !content.acknowledged {
                         content.acknowledged = true;
-                        result.confirmed.push(content.confirmed(now));
+                        result
+                            .confirmed
+                            .push(content.confirmed(Identity::new(id.clone(), content.hash), now));
                     }
                 }
             }
@@ -492,8 +496,9 @@ impl Ledger {
 }
 
 impl Content {
-    fn confirmed(&self, now: Instant) -> Confirmed {
+    fn confirmed(&self, identity: Identity, now: Instant) -> Confirmed {
         Confirmed {
+            identity,
             category: self.category.clone(),
             held: now.saturating_duration_since(self.handed_at),
             end: self.end,

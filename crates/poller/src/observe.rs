@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::event::Identity;
+
 /// Is told what happens; called from the poller's loop, so it must return at once.
 pub trait Observer: Send + Sync {
     /// One thing happened.
@@ -51,12 +53,17 @@ pub enum Observation<'a> {
         /// It was known already.
         redelivered: bool,
     },
-    /// The vendor confirmed the acknowledgement (v2: the spool let go of the event).
+    /// The vendor confirmed the acknowledgement (v2: the event is durable).
     Acknowledged {
         /// The event's category.
         category: &'a str,
         /// From being handed out to this moment.
         held: Duration,
+    },
+    /// The entry will not be delivered again: the vendor confirmed its acknowledgement (v2: the spool let go of it).
+    Forgotten {
+        /// Which one.
+        identity: &'a Identity,
     },
     /// The vendor did not know some acknowledged ids (`eventIdsNotFound`).
     AcknowledgeNotFound {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
+use viaduct_faults::{Moment, crash_point};
 
 use crate::backoff::Jitter;
 use crate::calls::{Acknowledgement, Call, Calls, Outcome, ReadBack, Removed, Response};
@@ -243,6 +244,7 @@ impl Run {
                 if ids.is_empty() {
                     self.machine.acknowledge_skipped();
                 } else {
+                    crash_point(Moment::BeforeAcknowledge);
                     self.acknowledging = Some(self.calls.acknowledge(access, session, ids));
                 }
             }
@@ -291,6 +293,9 @@ impl Run {
 
     fn polled(&mut self, response: Response, now: Instant) {
         let Response { session, entries, spooled, took } = response;
+        if !entries.is_empty() {
+            crash_point(Moment::AfterGet);
+        }
         let taken = match spooled {
             Some(waiting) => self.hand_out.take_spooled(&session, entries, waiting, now),
             None => self.hand_out.take(&session, entries, now),
@@ -303,6 +308,7 @@ impl Run {
         let Acknowledgement { session, ids, result } = acknowledgement;
         match result {
             Ok(answer) => {
+                crash_point(Moment::AfterAcknowledge);
                 let progressed = ids.iter().any(|id| answer.verdict(id).is_some());
                 self.machine.acknowledged(now, progressed);
                 self.hand_out.acknowledged(&ids, |id| answer.verdict(id), now);
@@ -354,10 +360,13 @@ impl Run {
     }
 
     fn removed(&mut self, removed: Removed) {
-        if let Err(error) = removed.result {
-            warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; trying again");
-            self.spool_rest = Some(now() + SPOOL_REST);
-            self.done.extend(removed.numbers);
+        match removed.result {
+            Ok(()) => self.hand_out.left(&removed.numbers),
+            Err(error) => {
+                warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; trying again");
+                self.spool_rest = Some(now() + SPOOL_REST);
+                self.done.extend(removed.numbers);
+            }
         }
     }
 
@@ -394,10 +403,14 @@ impl Run {
             self.removed(removed);
         }
         self.done.extend(self.hand_out.take_done());
-        if let (Some(spool), false) = (&self.spool, self.done.is_empty())
-            && let Err(error) = spool.remove(std::mem::take(&mut self.done)).await
-        {
-            warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; a restart publishes some events again");
+        if let (Some(spool), false) = (&self.spool, self.done.is_empty()) {
+            let numbers = std::mem::take(&mut self.done);
+            match spool.remove(numbers.clone()).await {
+                Ok(()) => self.hand_out.left(&numbers),
+                Err(error) => {
+                    warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; a restart publishes some events again");
+                }
+            }
         }
         self.calls.spool_pending().await.map_err(|error| {
             PollerError::Spool(format!(

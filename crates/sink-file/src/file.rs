@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use viaduct_faults::{Moment, crash_point};
+
 use crate::name;
 
 /// How much of a file's end is read at a time to find its last line end.
@@ -61,7 +63,11 @@ impl LineFile {
     /// file system lets us; the file has to be opened anew in any case, which repairs whatever was left.
     pub(crate) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let before = self.size;
-        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
+        crash_point(Moment::MidPublish);
+        let written = self.file.write_all(lines);
+        crash_point(Moment::AfterPublish);
+        let written = written.and_then(|()| self.file.sync_data());
+        crash_point(Moment::AfterCommit);
         match written {
             Ok(()) => self.size += lines.len() as u64,
             Err(_) => {

@@ -23,6 +23,7 @@ fn record(destination: &str, value: impl Into<String>) -> Record {
         value: Bytes::from(value.into()),
         timestamp_ms: None,
         message_id: "acme.1.00".into(),
+        event: "acme.1.00".into(),
     }
 }
 

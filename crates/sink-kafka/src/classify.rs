@@ -47,6 +47,7 @@ pub(crate) fn verdict(code: Code) -> Verdict {
         | Code::UnsupportedCompressionType => Verdict::Refused,
         Code::InvalidDifferentRecord => Verdict::Neighbour,
         Code::Fatal
+        | Code::Fenced
         | Code::PurgeQueue
         | Code::PurgeInflight
         | Code::GaplessGuarantee

@@ -15,6 +15,8 @@
 //! **A "no" that somebody can mend** (topic missing, not permitted) is a retry with its refusal; what can never be published
 //! (too large, invalid, no topic name) is rejected and holds nothing back.
 //!
+//! Sources are spread over *shards*, each with producers of its own; a source is always in the same one.
+//!
 //! - [`settings`]: what a caller gives, and which properties are fixed
 //! - `producer`: the producers and their replacement
 //! - `isolation`: which topics go one record at a time
@@ -22,6 +24,7 @@
 //! - `publish`: one batch
 //! - `reports`: delivery reports, one wake-up per batch
 //! - `classify`: what error codes mean
+//! - `transaction`: the same exactly once
 //! - `vitals`: health
 
 mod classify;
@@ -34,6 +37,7 @@ pub mod settings;
 mod tests;
 mod tokens;
 mod topics;
+mod transaction;
 mod vitals;
 
 use std::fmt;
@@ -42,13 +46,15 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use viaduct_sink::{Batch, Fatal, HealthWatch, Outcome, Sink};
+use viaduct_sink::{Batch, Checkpoints, Fatal, HealthWatch, Outcome, Sink, shard_of};
 
 pub use settings::{KafkaSettings, KafkaSettingsError, PropertyProblem, check_properties};
 
 use isolation::Isolation;
 use producer::Producers;
+use publish::AtLeastOnce;
 use topics::{Creation, Topics};
+use transaction::Transactions;
 use vitals::Vitals;
 
 /// How long closing waits for records that are still in flight.
@@ -56,15 +62,34 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// How often it looks whether they are gone.
 const FLUSH_PAUSE: Duration = Duration::from_millis(10);
 
-/// The sink: its producers are shared by all sources.
+/// The sink: its producers are shared by all sources of a shard.
 pub struct KafkaSink {
-    producers: Arc<Producers>,
-    topics: Arc<Topics>,
-    isolation: Isolation,
+    delivery: Arc<Delivery>,
     vitals: Arc<Vitals>,
     closing: CancellationToken,
     /// Ends the task that looks after the health.
     _closes: DropGuard,
+}
+
+/// The guarantee, with what keeps it.
+enum Delivery {
+    /// By shard.
+    AtLeastOnce(Vec<AtLeastOnce>),
+    ExactlyOnce {
+        transactions: Transactions,
+        /// Asks for metadata; publishes nothing.
+        asking: Arc<Producers>,
+    },
+}
+
+impl Delivery {
+    /// Records handed over whose fate is not known yet.
+    fn waiting(&self) -> usize {
+        match self {
+            Self::AtLeastOnce(shards) => shards.iter().map(|shard| shard.producers.waiting()).sum(),
+            Self::ExactlyOnce { transactions, .. } => transactions.waiting(),
+        }
+    }
 }
 
 impl fmt::Debug for KafkaSink {
@@ -74,8 +99,8 @@ impl fmt::Debug for KafkaSink {
 }
 
 impl KafkaSink {
-    /// Checks the settings and makes the producer. Does not wait for a broker: [`Sink::health`] tells. Needs to be called
-    /// in a tokio runtime, which then looks after the health.
+    /// Checks the settings and makes the first producer. Does not wait for a broker: [`Sink::health`] tells. Needs to be
+    /// called in a tokio runtime, which then looks after the health and the transactions.
     ///
     /// # Errors
     /// Properties that would break the guarantee, or that librdkafka does not know.
@@ -91,20 +116,45 @@ impl KafkaSink {
             replication_factor: settings.replication_factor,
         });
         let vitals = Arc::new(Vitals::new());
-        let topics = Arc::new(Topics::new(settings::admin_config(&settings), create, Arc::clone(&vitals)));
         let batch_bytes = settings::batch_bytes(&config);
+        let producers =
+            || Arc::new(Producers::new(config.clone(), batch_bytes, Arc::clone(&vitals), tokens.clone()));
+        let first = producers();
         // Reads certificates and starts threads.
-        let made = tokio::task::spawn_blocking({
-            let vitals = Arc::clone(&vitals);
-            move || Producers::new(config, batch_bytes, vitals, tokens)
+        let started = tokio::task::spawn_blocking({
+            let first = Arc::clone(&first);
+            move || first.start()
         });
-        let producers = made.await.map_err(|stopped| KafkaSettingsError::Client(stopped.to_string()))??;
-        let producers = Arc::new(producers);
+        started.await.map_err(|stopped| KafkaSettingsError::Client(stopped.to_string()))??;
+        let admin = settings::admin_config(&settings);
+        let topics = Arc::new(Topics::new(admin, create, Arc::clone(&vitals), Arc::clone(&first)));
+        let delivery = match &settings.exactly_once {
+            None => {
+                let further = (1..settings.shards.get()).map(|_| producers());
+                let shard = |producers| AtLeastOnce {
+                    producers,
+                    topics: Arc::clone(&topics),
+                    isolation: Isolation::default(),
+                };
+                let first = Arc::clone(&first);
+                Delivery::AtLeastOnce(std::iter::once(first).chain(further).map(shard).collect())
+            }
+            Some(identity) => {
+                settings::check_transactional(&config)?;
+                let transactions =
+                    Transactions::start(&settings, identity, &config, tokens.clone(), &topics, &vitals);
+                Delivery::ExactlyOnce { transactions, asking: Arc::clone(&first) }
+            }
+        };
+        let delivery = Arc::new(delivery);
         let closing = CancellationToken::new();
-        let watch = vitals::watch_over(Arc::clone(&producers), Arc::clone(&topics), Arc::clone(&vitals));
+        let waiting = {
+            let delivery = Arc::downgrade(&delivery);
+            move || delivery.upgrade().map_or(0, |delivery| delivery.waiting())
+        };
+        let watch = vitals::watch_over(first, waiting, topics, Arc::clone(&vitals));
         tokio::spawn(closing.clone().run_until_cancelled_owned(watch));
-        let isolation = Isolation::default();
-        Ok(Self { producers, topics, isolation, vitals, _closes: closing.clone().drop_guard(), closing })
+        Ok(Self { delivery, vitals, _closes: closing.clone().drop_guard(), closing })
     }
 }
 
@@ -115,21 +165,46 @@ impl Sink for KafkaSink {
             let closed = || Outcome::Fatal(Fatal::Broken("the sink is closed".to_owned()));
             return batch.records.iter().map(|_| closed()).collect();
         }
-        self.publish_records(batch.records).await
+        match &*self.delivery {
+            Delivery::AtLeastOnce(shards) => {
+                let count = u32::try_from(shards.len()).ok().and_then(std::num::NonZeroU32::new);
+                let shard = count.map_or(0, |count| shard_of(batch.source, count));
+                shards[shard as usize].publish_records(batch.records).await
+            }
+            Delivery::ExactlyOnce { transactions, .. } => transactions.publish(batch).await,
+        }
     }
 
     fn health(&self) -> HealthWatch {
         self.vitals.watch()
     }
 
-    /// Waits up to five seconds for what abandoned publishes left in flight; what is unconfirmed then is unacknowledged.
+    fn checkpoints(&self) -> Option<&dyn Checkpoints> {
+        match &*self.delivery {
+            Delivery::AtLeastOnce(_) => None,
+            Delivery::ExactlyOnce { transactions, .. } => Some(transactions),
+        }
+    }
+
+    /// Waits up to five seconds for what is still in flight, and for sessions that are still to be told; what is unconfirmed
+    /// then is unacknowledged.
     async fn close(&self) {
         self.closing.cancel();
-        let deadline = Instant::now() + FLUSH;
-        while self.producers.waiting() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(FLUSH_PAUSE).await;
+        match &*self.delivery {
+            Delivery::AtLeastOnce(shards) => {
+                let deadline = Instant::now() + FLUSH;
+                while self.delivery.waiting() > 0 && Instant::now() < deadline {
+                    tokio::time::sleep(FLUSH_PAUSE).await;
+                }
+                for shard in shards {
+                    shard.producers.close().await;
+                }
+            }
+            Delivery::ExactlyOnce { transactions, asking } => {
+                transactions.close(FLUSH).await;
+                asking.close().await;
+            }
         }
-        self.producers.close().await;
         self.vitals.down("closed");
     }
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, NoCustomPartitioner, Producer as _, ProducerContext, PurgeConfig};
@@ -57,14 +58,14 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
-    /// Makes the first producer. Does not wait for a broker, but blocks for some milliseconds.
+    /// Without any producer yet.
     pub(crate) fn new(
         config: ClientConfig,
         batch_bytes: usize,
         vitals: Arc<Vitals>,
         tokens: Option<Arc<Tokens>>,
-    ) -> Result<Self, KafkaError> {
-        let producers = Self {
+    ) -> Self {
+        Self {
             config,
             vitals,
             tokens,
@@ -73,10 +74,14 @@ impl Producers {
             made: AtomicU64::new(0),
             batch_bytes: AtomicUsize::new(batch_bytes),
             closed: AtomicBool::new(false),
-        };
-        let first = producers.make(Lane::Pipelined)?;
-        *producers.lane(Lane::Pipelined) = Some(first);
-        Ok(producers)
+        }
+    }
+
+    /// Makes the first producer. Does not wait for a broker, but blocks for some milliseconds.
+    pub(crate) fn start(&self) -> Result<(), KafkaError> {
+        let first = self.make(Lane::Pipelined)?;
+        *self.lane(Lane::Pipelined) = Some(first);
+        Ok(())
     }
 
     fn lane(&self, lane: Lane) -> MutexGuard<'_, Option<Arc<Generation>>> {
@@ -130,7 +135,7 @@ impl Producers {
             }
         }
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
-        let context = Context { vitals: Arc::clone(&self.vitals), tokens: self.tokens.clone() };
+        let context = Context::new(Arc::clone(&self.vitals), self.tokens.clone());
         Generation::start(&config, lane, number, context).map(Arc::new)
     }
 
@@ -181,7 +186,13 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    fn start(config: &ClientConfig, lane: Lane, number: u64, context: Context) -> Result<Self, KafkaError> {
+    /// Makes a producer. Does not wait for a broker, but blocks for some milliseconds.
+    pub(crate) fn start(
+        config: &ClientConfig,
+        lane: Lane,
+        number: u64,
+        context: Context,
+    ) -> Result<Self, KafkaError> {
         let producer = Arc::new(BaseProducer::from_config_and_context(config, context)?);
         let ended = Arc::new(AtomicBool::new(false));
         std::thread::Builder::new()
@@ -248,6 +259,14 @@ pub(crate) struct Context {
     vitals: Arc<Vitals>,
     tokens: Option<Arc<Tokens>>,
 }
+
+impl Context {
+    pub(crate) fn new(vitals: Arc<Vitals>, tokens: Option<Arc<Tokens>>) -> Self {
+        Self { vitals, tokens }
+    }
+}
+
+impl ConsumerContext for Context {}
 
 impl ClientContext for Context {
     /// Asked for only where the mechanism is OAUTHBEARER.

@@ -13,18 +13,26 @@ use std::time::{Duration, Instant};
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use rdkafka::types::RDKafkaErrorCode as Code;
+use viaduct_faults::{Moment, crash_point};
 use viaduct_sink::outcome::Position;
 use viaduct_sink::record::HeaderStyle;
 use viaduct_sink::{Outcome, Receipt, Record};
 
-use crate::KafkaSink;
 use crate::classify::{self, Verdict, verdict};
-use crate::producer::{Generation, Lane};
+use crate::isolation::Isolation;
+use crate::producer::{Generation, Lane, Producers};
 use crate::reports::{Delivered, Reports, Ticket};
-use crate::topics::{No, valid_name};
+use crate::topics::{No, Topics, valid_name};
 
 /// How long to wait for room in librdkafka's queue before trying again: from, to.
 const FULL_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+
+/// A shard that delivers at least once: the sources that share its producers.
+pub(crate) struct AtLeastOnce {
+    pub(crate) producers: Arc<Producers>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) isolation: Isolation,
+}
 
 /// How the records of one topic go in this call.
 struct Route {
@@ -36,7 +44,7 @@ struct Route {
 /// The routes of a batch, by topic.
 type Routes<'a> = HashMap<&'a str, Route>;
 
-impl KafkaSink {
+impl AtLeastOnce {
     /// Publishes the records and tells what became of each.
     pub(crate) async fn publish_records(&self, records: &[Record]) -> Vec<Outcome> {
         let mut routes = match self.routes(records).await {
@@ -73,8 +81,14 @@ impl KafkaSink {
                 },
             };
             refused[index] = no;
+            if index == 0 {
+                crash_point(Moment::MidPublish);
+            }
         }
         let delivered = reports.all().await;
+        // Nothing else makes it final here.
+        crash_point(Moment::AfterPublish);
+        crash_point(Moment::AfterCommit);
         let mut outcomes = Vec::with_capacity(records.len());
         for ((record, delivered), refused) in records.iter().zip(delivered).zip(refused) {
             outcomes.push(match (delivered, routes.get(&*record.destination)) {
@@ -198,7 +212,7 @@ fn stopped_by((no, code): No) -> No {
 }
 
 /// Turns a confirmation into a retry where an earlier record of the same topic and key has to come again.
-fn keep_order(records: &[Record], outcomes: &mut [Outcome]) {
+pub(crate) fn keep_order(records: &[Record], outcomes: &mut [Outcome]) {
     let mut waiting: HashSet<(&str, &str)> = HashSet::new();
     for (record, outcome) in records.iter().zip(outcomes) {
         let Some(key) = record.key.as_deref() else { continue };
@@ -214,8 +228,8 @@ fn keep_order(records: &[Record], outcomes: &mut [Outcome]) {
     }
 }
 
-/// Hands one record to librdkafka. A full queue is backpressure: waits for room and goes on with the same record.
-async fn send(generation: &Generation, record: &Record, ticket: Box<Ticket>) -> Result<(), Code> {
+/// Hands one record to librdkafka.
+pub(crate) async fn send(generation: &Generation, record: &Record, ticket: Box<Ticket>) -> Result<(), Code> {
     let mut message = BaseRecord::with_opaque_to(&record.destination, ticket).payload(&record.value[..]);
     if let Some(key) = &record.key {
         message = message.key(key.as_bytes());
@@ -231,6 +245,14 @@ async fn send(generation: &Generation, record: &Record, ticket: Box<Ticket>) -> 
         }
         message = message.headers(headers);
     }
+    hand_over(generation, message).await
+}
+
+/// Hands one message to librdkafka. A full queue is backpressure: waits for room and goes on with the same message.
+pub(crate) async fn hand_over(
+    generation: &Generation,
+    mut message: BaseRecord<'_, [u8], [u8], Box<Ticket>>,
+) -> Result<(), Code> {
     let mut pause = FULL_PAUSE.0;
     loop {
         match generation.producer().send(message) {
@@ -255,7 +277,7 @@ async fn send(generation: &Generation, record: &Record, ticket: Box<Ticket>) -> 
 }
 
 /// The size of a record as it stands in a batch, about.
-fn size(record: &Record) -> usize {
+pub(crate) fn size(record: &Record) -> usize {
     let headers: usize = record.headers.iter().map(|header| header.value.len() + 32).sum();
     record.value.len() + record.key.as_ref().map_or(0, |key| key.len()) + headers + 64
 }
@@ -274,6 +296,7 @@ mod tests {
             value: Bytes::new(),
             timestamp_ms: None,
             message_id: Arc::from(""),
+            event: Arc::from(""),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Delivery reports: one slot per record, one wake-up per batch.
+//! Delivery reports: one slot per record, one wake-up per batch, and one per failure.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,8 @@ pub(crate) struct Reports {
     slots: Mutex<Vec<Option<Delivered>>>,
     open: AtomicUsize,
     failed: AtomicUsize,
-    done: Notify,
+    /// Several batches may wake the same waiter.
+    changed: Arc<Notify>,
 }
 
 /// What librdkafka carries along with a record: where its report belongs.
@@ -34,12 +35,17 @@ pub(crate) struct Ticket {
 impl Reports {
     /// For `count` records, none of which is sent yet.
     pub(crate) fn new(count: usize) -> Arc<Self> {
+        Self::waking(count, Arc::new(Notify::new()))
+    }
+
+    /// The same, with the one waiter of several batches: it is told when this one is done, and of failures.
+    pub(crate) fn waking(count: usize, changed: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             slots: Mutex::new(vec![None; count]),
             // One more than the records sent, so that it is not zero while the batch is still being handed over.
             open: AtomicUsize::new(1),
             failed: AtomicUsize::new(0),
-            done: Notify::new(),
+            changed,
         })
     }
 
@@ -70,17 +76,37 @@ impl Reports {
 
     fn close_one(&self) {
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.done.notify_one();
+            self.changed.notify_one();
         }
+    }
+
+    /// No further ticket will be made. Call once.
+    pub(crate) fn complete(&self) {
+        self.close_one();
+    }
+
+    /// Whether all reports are in, after [`Reports::complete`].
+    pub(crate) fn done(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether a failure is among them.
+    pub(crate) fn any_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire) > 0
+    }
+
+    /// What is reported so far.
+    pub(crate) fn take(&self) -> Vec<Option<Delivered>> {
+        std::mem::take(&mut *self.slots())
     }
 
     /// Waits for the reports of all tickets. Call once, when no further ticket will be made.
     pub(crate) async fn all(&self) -> Vec<Option<Delivered>> {
-        self.close_one();
-        while self.open.load(Ordering::Acquire) > 0 {
-            self.done.notified().await;
+        self.complete();
+        while !self.done() {
+            self.changed.notified().await;
         }
-        std::mem::take(&mut *self.slots())
+        self.take()
     }
 }
 
@@ -92,6 +118,7 @@ impl Ticket {
         }
         if matches!(delivered, Delivered::Failed(_)) {
             self.reports.failed.fetch_add(1, Ordering::AcqRel);
+            self.reports.changed.notify_one();
         }
         self.reports.close_one();
     }

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
+use viaduct_sink::Identity;
 
 use crate::tokens::{self, Tokens};
 
@@ -27,10 +30,14 @@ pub struct KafkaSettings {
     pub partitions: Option<i32>,
     /// Replication factor of created topics; `None`: the brokers' default.
     pub replication_factor: Option<i32>,
+    /// Deliver exactly once, as this bridge and instance; `None`: at least once.
+    pub exactly_once: Option<Identity>,
+    /// Over how many producers the sources are spread, each source always to the same one.
+    pub shards: NonZeroU32,
 }
 
 impl KafkaSettings {
-    /// No further properties, topics are not created.
+    /// No further properties, topics are not created, at least once, one shard.
     pub fn new(bootstrap_servers: impl Into<String>) -> Self {
         Self {
             client_id: "viaduct".to_owned(),
@@ -39,6 +46,8 @@ impl KafkaSettings {
             create_topics: false,
             partitions: None,
             replication_factor: None,
+            exactly_once: None,
+            shards: NonZeroU32::MIN,
         }
     }
 }
@@ -243,6 +252,20 @@ pub(crate) fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, Ka
         .set("allow.auto.create.topics", "false");
     config.set_log_level(log_level(&config));
     Ok(config)
+}
+
+/// Whether librdkafka takes the configuration for a transactional producer (`transaction.timeout.ms` has to fit other
+/// time-outs).
+///
+/// # Errors
+/// It does not.
+pub(crate) fn check_transactional(config: &ClientConfig) -> Result<(), KafkaSettingsError> {
+    let mut config = config.clone();
+    config.remove("message.timeout.ms");
+    config.set("transactional.id", "viaduct");
+    config.set_log_level(RDKafkaLogLevel::Emerg);
+    let _made: BaseProducer = config.create()?;
+    Ok(())
 }
 
 /// The size of a batch in bytes to begin with.

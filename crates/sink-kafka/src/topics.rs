@@ -20,7 +20,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tracing::{debug, info};
 
 use crate::classify::{Verdict, verdict};
-use crate::producer::Generation;
+use crate::producer::{Generation, Lane, Producers};
 use crate::vitals::Vitals;
 
 /// How long one request may take.
@@ -41,6 +41,8 @@ pub(crate) struct Topics {
     /// One lookup at a time: a hundred sources need not ask the same while the brokers are away.
     looking: tokio::sync::Mutex<()>,
     vitals: Arc<Vitals>,
+    /// Whose producer asks.
+    producers: Arc<Producers>,
 }
 
 /// How missing topics are created.
@@ -52,8 +54,14 @@ pub(crate) struct Creation {
 
 impl Topics {
     /// Nothing is known yet. `create`: missing topics are created.
-    pub(crate) fn new(config: ClientConfig, create: Option<Creation>, vitals: Arc<Vitals>) -> Self {
-        Self { config, create, known: Mutex::default(), looking: tokio::sync::Mutex::default(), vitals }
+    pub(crate) fn new(
+        config: ClientConfig,
+        create: Option<Creation>,
+        vitals: Arc<Vitals>,
+        producers: Arc<Producers>,
+    ) -> Self {
+        let (known, looking) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { config, create, known, looking, vitals, producers }
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
@@ -68,6 +76,22 @@ impl Topics {
     /// The topic is gone, or not ours to write to: look it up again before the next record.
     pub(crate) fn forget(&self, topic: &str) {
         self.known().remove(topic);
+    }
+
+    /// The same as [`Topics::standing`], for who has no producer at hand.
+    pub(crate) async fn look(&self, topic: &Arc<str>) -> Result<(), No> {
+        if self.known().contains(topic) {
+            return Ok(());
+        }
+        loop {
+            match self.producers.current(Lane::Pipelined).await {
+                Ok(generation) => return self.standing(topic, &generation).await,
+                Err(detail) => {
+                    debug!(%topic, detail, "nobody to ask for metadata");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
     }
 
     /// Whether records may be sent to the topic. Looks it up if it is not known, and waits while no broker answers.

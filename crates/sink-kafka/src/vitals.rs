@@ -4,6 +4,7 @@
 //! while nothing is published or while it is down. Brokers that answer but confirm nothing (too few in-sync replicas)
 //! are down too: a record never expires, so nobody else would tell.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub(crate) struct Vitals {
     confirmed: AtomicU64,
     /// Why no broker can be used, as far as it is known.
     trouble: Mutex<Trouble>,
+    /// Shards that cannot publish though brokers answer, and why.
+    held_up: Mutex<BTreeMap<u32, String>>,
 }
 
 /// What stands between this sink and the brokers.
@@ -59,6 +62,7 @@ impl Vitals {
             up: AtomicBool::new(false),
             confirmed: AtomicU64::new(0),
             trouble: Mutex::default(),
+            held_up: Mutex::default(),
         }
     }
 
@@ -75,6 +79,11 @@ impl Vitals {
     /// A broker answered.
     pub(crate) fn up(&self) {
         if !self.up.load(Ordering::Relaxed) {
+            let held_up = self.held_up().values().next().cloned();
+            if let Some(reason) = held_up {
+                self.health.down(reason);
+                return;
+            }
             self.up.store(true, Ordering::Relaxed);
             *self.trouble() = Trouble::None;
             self.health.up();
@@ -123,6 +132,26 @@ impl Vitals {
         self.down(sentence);
     }
 
+    /// The shard cannot publish, for this reason, until it is released. Why brokers cannot be reached is told first.
+    pub(crate) fn hold_up(&self, shard: u32, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.held_up().insert(shard, reason.clone());
+        if self.up.load(Ordering::Relaxed) {
+            self.down(reason);
+        }
+    }
+
+    /// The shard goes on.
+    pub(crate) fn release(&self, shard: u32) {
+        if self.held_up().remove(&shard).is_some() {
+            self.up();
+        }
+    }
+
+    fn held_up(&self) -> MutexGuard<'_, BTreeMap<u32, String>> {
+        self.held_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,8 +162,14 @@ fn without_times(reason: &str) -> &str {
     reason.split(" (after ").next().unwrap_or(reason)
 }
 
-/// Looks after the health for as long as the sink is open.
-pub(crate) async fn watch_over(producers: Arc<Producers>, topics: Arc<Topics>, vitals: Arc<Vitals>) {
+/// Looks after the health for as long as the sink is open. `producers` ask the brokers; `waiting` counts the records whose
+/// fate is not known yet.
+pub(crate) async fn watch_over(
+    producers: Arc<Producers>,
+    waiting: impl Fn() -> usize + Send,
+    topics: Arc<Topics>,
+    vitals: Arc<Vitals>,
+) {
     let mut confirmed = 0;
     let mut progress = Instant::now();
     let mut heard = Instant::now();
@@ -143,7 +178,7 @@ pub(crate) async fn watch_over(producers: Arc<Producers>, topics: Arc<Topics>, v
         if now != confirmed {
             (confirmed, progress, heard) = (now, Instant::now(), Instant::now());
         }
-        if producers.waiting() == 0 {
+        if waiting() == 0 {
             progress = Instant::now();
         }
         let stalled = progress.elapsed() > STALL;

@@ -25,14 +25,15 @@ struct PubAck {
     duplicate: bool,
 }
 
-#[derive(Deserialize)]
-struct ApiError {
+/// JetStream's "no".
+#[derive(Debug, Deserialize)]
+pub(crate) struct ApiError {
     #[serde(default)]
-    code: u16,
+    pub(crate) code: u16,
     #[serde(default)]
-    err_code: u64,
+    pub(crate) err_code: u64,
     #[serde(default)]
-    description: String,
+    pub(crate) description: String,
 }
 
 /// What an answer says.
@@ -61,7 +62,8 @@ pub(crate) fn read(message: &Message) -> Answer {
     Answer::Fate(fate)
 }
 
-fn classify(error: &ApiError) -> Outcome {
+/// What it means for a record.
+pub(crate) fn classify(error: &ApiError) -> Outcome {
     let detail = format!("{} (JetStream error {})", error.description, error.err_code);
     match ErrorCode(error.err_code) {
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {

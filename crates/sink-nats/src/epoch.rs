@@ -20,17 +20,17 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{
-    Client, ConnectOptions, Event, HeaderMap, Message, PublishErrorKind, ServerAddr, ServerError, Subject,
-    Subscriber,
+    Client, ConnectOptions, Event, HeaderMap, Message, PublishError, PublishErrorKind, ServerAddr,
+    ServerError, Subject, Subscriber,
 };
+use bytes::Bytes;
 use futures_util::StreamExt;
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use viaduct_sink::Record;
 
 use crate::settings::{Checked, NatsAuth, with_credentials};
 
@@ -75,6 +75,8 @@ struct Line {
     calls: Mutex<Calls>,
     broken: CancellationToken,
     api_denied: CancellationToken,
+    /// Subjects that may not be published to, and when the server last said so.
+    denials: Mutex<HashMap<Arc<str>, Instant>>,
     /// A record was answered.
     useful: AtomicBool,
     reason: Mutex<Option<String>>,
@@ -93,6 +95,7 @@ impl Epoch {
             calls: Mutex::default(),
             broken: CancellationToken::new(),
             api_denied: CancellationToken::new(),
+            denials: Mutex::default(),
             useful: AtomicBool::new(false),
             reason: Mutex::default(),
         });
@@ -147,6 +150,11 @@ impl Epoch {
         self.line.api_denied.cancelled().await;
     }
 
+    /// Whether the server has said since then that it does not permit publishing to this subject.
+    pub(crate) fn denied_since(&self, subject: &str, since: Instant) -> bool {
+        lock(&self.line.denials).get(subject).is_some_and(|at| *at >= since)
+    }
+
     /// Registers a batch until the value is dropped.
     pub(crate) fn register(self: &Arc<Self>) -> Call {
         let (sender, notes) = mpsc::unbounded_channel();
@@ -175,23 +183,42 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Sends the record at `index`. Waits while the connection takes nothing.
+    /// Sends the message at `index`, to be answered. Waits while the connection takes nothing.
     pub(crate) async fn send(
         &self,
         index: usize,
-        record: &Record,
+        subject: impl Into<Subject>,
         headers: HeaderMap,
+        payload: Bytes,
     ) -> Result<(), SendError> {
         let reply = format!("{}.{:x}-{index:x}", self.epoch.inbox, self.number);
-        let subject = Subject::from(record.destination.as_ref());
-        let value = record.value.clone();
-        let sent = self.epoch.client.publish_with_reply_and_headers(subject, reply, headers, value).await;
-        sent.map_err(|error| match error.kind() {
-            PublishErrorKind::MaxPayloadExceeded => SendError::TooLarge,
-            PublishErrorKind::InvalidSubject => SendError::Subject,
-            PublishErrorKind::Send => SendError::Broken,
-        })
+        let client = &self.epoch.client;
+        told(client.publish_with_reply_and_headers(subject.into(), reply, headers, payload).await)
     }
+
+    /// The same without an answer.
+    pub(crate) async fn send_quietly(
+        &self,
+        subject: impl Into<Subject>,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<(), SendError> {
+        told(self.epoch.client.publish_with_headers(subject.into(), headers, payload).await)
+    }
+
+    /// A name that no other batch has, of this process or of another one: the connection's and this call's.
+    pub(crate) fn unique_name(&self) -> String {
+        let connection = self.epoch.inbox.rsplit_once('.').map_or(&*self.epoch.inbox, |(_, token)| token);
+        format!("{connection}-{:x}", self.number)
+    }
+}
+
+fn told(sent: Result<(), PublishError>) -> Result<(), SendError> {
+    sent.map_err(|error| match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => SendError::TooLarge,
+        PublishErrorKind::InvalidSubject => SendError::Subject,
+        PublishErrorKind::Send => SendError::Broken,
+    })
 }
 
 impl Drop for Call {
@@ -250,6 +277,7 @@ impl Line {
             self.api_denied.cancel();
         } else {
             let subject: Arc<str> = subject.into();
+            lock(&self.denials).insert(subject.clone(), Instant::now());
             for sender in lock(&self.calls).open.values() {
                 let _ = sender.send(Note::Denied(subject.clone()));
             }

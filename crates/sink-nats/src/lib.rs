@@ -36,6 +36,7 @@
 
 mod answer;
 mod epoch;
+mod exactly_once;
 mod message;
 mod publish;
 mod schedule;
@@ -51,11 +52,12 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
-use viaduct_sink::{Batch, HealthWatch, Outcome, Sink};
+use viaduct_sink::{Batch, Checkpoints, HealthWatch, Outcome, Sink};
 
 pub use settings::{NatsAuth, NatsSettings, NatsSinkError, NatsTls, Secret, Storage};
 pub use stream::{InspectError, StreamReport};
 
+use exactly_once::ExactlyOnce;
 use supervisor::Shared;
 
 /// How long closing waits for the connection to end in good order.
@@ -65,6 +67,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct NatsSink {
     shared: Arc<Shared>,
+    exactly_once: Option<ExactlyOnce>,
     supervisor: Mutex<Option<JoinHandle<()>>>,
     _closes: DropGuard,
 }
@@ -76,7 +79,9 @@ impl NatsSink {
         let shared = Arc::new(Shared::new(settings.check()?));
         let closes = shared.closing.clone().drop_guard();
         let supervisor = tokio::spawn(supervisor::run(shared.clone()));
-        Ok(Self { shared, supervisor: Mutex::new(Some(supervisor)), _closes: closes })
+        let identity = shared.checked.settings.exactly_once.as_ref();
+        let exactly_once = identity.map(|identity| ExactlyOnce::start(&shared, identity));
+        Ok(Self { shared, exactly_once, supervisor: Mutex::new(Some(supervisor)), _closes: closes })
     }
 
     /// Describes the stream, waiting up to `wait` for a connection. Changes nothing.
@@ -94,19 +99,32 @@ impl NatsSink {
 #[async_trait]
 impl Sink for NatsSink {
     async fn publish(&self, batch: Batch<'_>) -> Vec<Outcome> {
-        publish::publish(&self.shared, batch.records).await
+        match &self.exactly_once {
+            Some(exactly_once) => exactly_once.publish(batch).await,
+            None => publish::publish(&self.shared, batch.records).await,
+        }
     }
 
     fn health(&self) -> HealthWatch {
         self.shared.health.watch()
     }
 
+    fn checkpoints(&self) -> Option<&dyn Checkpoints> {
+        self.exactly_once.as_ref().map(|exactly_once| exactly_once as &dyn Checkpoints)
+    }
+
     async fn close(&self) {
+        if let Some(exactly_once) = &self.exactly_once {
+            exactly_once.close(FAREWELL).await;
+        }
         let epoch = self.shared.current.send_replace(None);
         self.shared.closing.cancel();
         if let Some(supervisor) = self.supervisor.lock().await.take() {
             // It ends at once; only a panic in it could be told here, and the process hears of that anyway.
             let _ = supervisor.await;
+        }
+        if let Some(exactly_once) = &self.exactly_once {
+            exactly_once.join().await;
         }
         if let Some(epoch) = epoch {
             let _ = tokio::time::timeout(FAREWELL, epoch.client().drain()).await;

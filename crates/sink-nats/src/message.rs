@@ -13,8 +13,15 @@ use async_nats::{HeaderMap, HeaderName as NatsHeaderName, HeaderValue, header};
 use viaduct_sink::record::HeaderStyle;
 use viaduct_sink::{HeaderName, Record};
 
-/// The headers of `record`; `None` where one of its names cannot be a NATS header's.
+/// The headers of a record that is published by itself; `None` where one of its names cannot be a NATS header's.
 pub(crate) fn headers(record: &Record, stream: &str) -> Option<HeaderMap> {
+    let mut headers = headers_in_batch(record, stream)?;
+    headers.insert(header::NATS_MESSAGE_ID, encoded(&record.message_id, char::is_control).as_ref());
+    Some(headers)
+}
+
+/// The same without `Nats-Msg-Id`: in an atomic batch one id that is stored already rejects the whole batch, for ever.
+pub(crate) fn headers_in_batch(record: &Record, stream: &str) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for field in &record.headers {
         let name = NatsHeaderName::try_from(field.name.spelled(HeaderStyle::Nats)).ok()?;
@@ -26,9 +33,17 @@ pub(crate) fn headers(record: &Record, stream: &str) -> Option<HeaderMap> {
         };
         headers.append(name, HeaderValue::from(value.as_ref()));
     }
-    headers.insert(header::NATS_MESSAGE_ID, encoded(&record.message_id, char::is_control).as_ref());
     headers.insert(header::NATS_EXPECTED_STREAM, stream);
     Some(headers)
+}
+
+/// How many bytes they are on the wire.
+pub(crate) fn wire_length(headers: &HeaderMap) -> usize {
+    let fields = headers.iter().flat_map(|(name, values)| {
+        let name = AsRef::<str>::as_ref(name).len();
+        values.iter().map(move |value| name + ": ".len() + value.as_str().len() + "\r\n".len())
+    });
+    "NATS/1.0\r\n".len() + fields.sum::<usize>() + "\r\n".len()
 }
 
 fn encoded(value: &str, special: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -63,6 +78,7 @@ mod tests {
             value: Bytes::from_static(b"{}"),
             timestamp_ms: None,
             message_id: "acme.1.00".into(),
+            event: "acme.1.00".into(),
         }
     }
 

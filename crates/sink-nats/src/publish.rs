@@ -3,8 +3,9 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, Subject};
 use tokio::time::{Instant, sleep_until};
+use viaduct_faults::{Moment, crash_point};
 use viaduct_sink::{Fatal, Outcome, Record, Refusal, RejectReason, Rejection};
 
 use crate::answer::{self, Answer};
@@ -61,13 +62,14 @@ async fn round(shared: &Shared, epoch: &Arc<Epoch>, batch: &mut BatchState<'_>) 
     let mut call = epoch.register();
     let mut notes = Vec::with_capacity(ANSWERS);
     let mut deadline = pin!(sleep_until(Instant::now() + settings.ack_timeout));
+    let middle = batch.records.len() / 2;
     loop {
         while batch.schedule.in_flight() < settings.window {
             let Some(index) = batch.schedule.next() else { break };
             let Some(headers) = batch.prepare(index) else { continue };
             let sent = tokio::select! {
                 biased;
-                sent = call.send(index, &batch.records[index], headers) => sent,
+                sent = call.send(index, batch.subject(index), headers, batch.records[index].value.clone()) => sent,
                 () = epoch.broken() => Err(SendError::Broken),
                 () = &mut deadline => {
                     shared.no_answer(epoch);
@@ -75,6 +77,7 @@ async fn round(shared: &Shared, epoch: &Arc<Epoch>, batch: &mut BatchState<'_>) 
                 }
             };
             match sent {
+                Ok(()) if index == middle => crash_point(Moment::MidPublish),
                 Ok(()) => {}
                 Err(SendError::TooLarge) => batch.reject(index, RejectReason::TooLarge, too_large(epoch)),
                 Err(SendError::Subject) => {
@@ -91,7 +94,11 @@ async fn round(shared: &Shared, epoch: &Arc<Epoch>, batch: &mut BatchState<'_>) 
             }
         }
         if batch.schedule.in_flight() == 0 {
+            crash_point(Moment::AfterCommit);
             return true;
+        }
+        if batch.schedule.in_flight() < settings.window {
+            crash_point(Moment::AfterPublish);
         }
         tokio::select! {
             biased;
@@ -150,6 +157,10 @@ impl BatchState<'_> {
             );
         }
         headers
+    }
+
+    fn subject(&self, index: usize) -> Subject {
+        self.records[index].destination.as_ref().into()
     }
 
     fn reject(&mut self, index: usize, reason: RejectReason, detail: String) {
@@ -265,7 +276,7 @@ impl BatchState<'_> {
 }
 
 /// An earlier record of the lane comes first.
-fn held() -> Outcome {
+pub(crate) fn held() -> Outcome {
     answer::retry(
         "behind_retry",
         "an earlier record of the same key or subject has to be offered again first".to_owned(),

@@ -162,6 +162,7 @@ mod tests {
                 value: Bytes::new(),
                 timestamp_ms: None,
                 message_id: "".into(),
+                event: "".into(),
             })
             .collect();
         Schedule::new(&records)

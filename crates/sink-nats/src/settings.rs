@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
 use secrecy::{ExposeSecret, SecretString};
+use viaduct_sink::Identity;
 
+use crate::exactly_once::checkpoint;
 use crate::subject;
 
 /// A secret which is asked for again at every connection, so that a rotated one is picked up without a restart.
@@ -114,8 +116,11 @@ pub struct NatsSettings {
     pub storage: Storage,
     /// How long the server may leave a record without an answer before the connection counts as broken.
     pub ack_timeout: Duration,
-    /// How many records of one batch may be without an answer at a time.
+    /// How many records of one batch may be without an answer at a time, where delivery is at least once.
     pub window: usize,
+    /// Who publishes, where delivery is exactly once. The stream has to allow atomic batches and rollups then, and the
+    /// subjects of the checkpoints are added to `subjects`.
+    pub exactly_once: Option<Identity>,
 }
 
 impl NatsSettings {
@@ -134,17 +139,25 @@ impl NatsSettings {
             storage: Storage::File,
             ack_timeout: Duration::from_secs(5),
             window: 256,
+            exactly_once: None,
         }
     }
 
     /// Checks everything that can be checked without a server.
-    pub(crate) fn check(self) -> Result<Checked, NatsSinkError> {
+    pub(crate) fn check(mut self) -> Result<Checked, NatsSinkError> {
         if self.urls.is_empty() {
             return Err(NatsSinkError::NoUrl);
         }
         let servers = self.urls.iter().map(|url| server(url)).collect::<Result<Vec<_>, _>>()?;
         if !subject::is_stream_name(&self.stream) {
             return Err(NatsSinkError::StreamName(self.stream));
+        }
+        if let Some(identity) = &self.exactly_once {
+            let names = identity.sources.iter().map(|member| &*member.source);
+            let names = names.chain([&*identity.bridge, &*identity.sink]);
+            if let Some(wrong) = { names }.find(|name| name.contains('.') || subject::fault(name).is_some()) {
+                return Err(NatsSinkError::Identity(wrong.to_owned()));
+            }
         }
         if self.create_stream && self.subjects.is_empty() {
             return Err(NatsSinkError::NoSubjects);
@@ -167,6 +180,12 @@ impl NatsSettings {
             pem(file)?;
         }
         check_auth(&self.auth)?;
+        if let Some(identity) = &self.exactly_once {
+            let checkpoints = checkpoint::filter(identity);
+            if !self.subjects.iter().any(|filter| subject::covers(filter, &checkpoints)) {
+                self.subjects.push(checkpoints);
+            }
+        }
         Ok(Checked { servers, tls_required, settings: self })
     }
 }
@@ -245,6 +264,11 @@ pub enum NatsSinkError {
     /// A stream cannot be created without subjects.
     #[error("a stream can only be created with the subjects that it is to hold")]
     NoSubjects,
+    /// Not a token of a subject, as checkpoints need it.
+    #[error(
+        "{0:?} cannot name a bridge, a sink or a source with exactly-once delivery: letters, digits, '_' and '-'"
+    )]
+    Identity(String),
     /// Not a subject.
     #[error("{0:?} is not a NATS subject")]
     Subject(String),

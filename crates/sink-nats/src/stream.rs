@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 pub use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType};
 
+use crate::exactly_once::checkpoint;
 use crate::settings::{NatsSettings, Storage};
 use crate::subject::covers;
 
@@ -57,6 +58,10 @@ pub struct StreamReport {
     pub allow_rollup: bool,
     /// Direct reads are allowed.
     pub allow_direct: bool,
+    /// Messages cannot be purged, and therefore not rolled up.
+    pub deny_purge: bool,
+    /// A subject at its limit refuses new messages.
+    pub discard_new_per_subject: bool,
 }
 
 impl StreamReport {
@@ -87,7 +92,96 @@ impl StreamReport {
             allow_atomic: config.allow_atomic_publish,
             allow_rollup: config.allow_rollup,
             allow_direct: config.allow_direct,
+            deny_purge: config.deny_purge,
+            discard_new_per_subject: config.discard_new_per_subject,
         }
+    }
+
+    /// Why exactly-once delivery is not possible with this stream and server, with what to do about it.
+    pub fn exactly_once_problem(&self) -> Option<String> {
+        let name = &self.name;
+        if !at_least(&self.server_version, 2, 12) {
+            return Some(format!(
+                "exactly-once delivery needs atomic batches, which the server {} does not know: use nats-server 2.12 or \
+                 later, or delivery = \"at_least_once\"",
+                self.server_version
+            ));
+        }
+        let missing: Vec<&str> =
+            [(self.allow_atomic, "allow_atomic"), (self.allow_rollup, "allow_rollup_hdrs")]
+                .into_iter()
+                .filter_map(|(has, word)| (!has).then_some(word))
+                .collect();
+        if !missing.is_empty() {
+            return Some(format!(
+                "exactly-once delivery needs {words} on stream {name}: set create_stream = true, edit the stream, or use \
+                 delivery = \"at_least_once\"",
+                words = missing.join(" and ")
+            ));
+        }
+        if self.deny_purge {
+            return Some(format!(
+                "stream {name} denies purges (deny_purge), so that checkpoints could not replace each other: exactly-once \
+                 delivery needs another stream"
+            ));
+        }
+        if self.discard_new_per_subject && self.max_messages_per_subject == Some(1) {
+            return Some(format!(
+                "stream {name} refuses a second message of a subject (max_msgs_per_subject = 1, discard new per subject), \
+                 so that checkpoints could not replace each other: exactly-once delivery needs another stream"
+            ));
+        }
+        None
+    }
+
+    /// How a checkpoint could get lost in it. What it holds would be published again.
+    pub fn dangers_to_checkpoints(&self) -> Vec<String> {
+        let mut dangers = Vec::new();
+        let mut danger = |applies: bool, text: String| {
+            if applies {
+                dangers.push(text);
+            }
+        };
+        let drops = self.discard == DiscardPolicy::Old;
+        danger(
+            self.storage == StorageType::Memory,
+            "it is kept in memory and gone with the server".to_owned(),
+        );
+        danger(
+            self.retention != RetentionPolicy::Limits,
+            "its retention removes messages once they are consumed or nobody is interested".to_owned(),
+        );
+        if let Some(age) = self.max_age {
+            danger(true, format!("messages older than {age:?} are removed (max_age)"));
+        }
+        if let Some(most) = self.max_messages {
+            danger(drops, format!("the oldest messages go above {most} (max_msgs)"));
+        }
+        if let Some(most) = self.max_bytes {
+            danger(drops, format!("the oldest messages go above {most} bytes (max_bytes)"));
+        }
+        dangers
+    }
+
+    /// Why nothing at all can be published, if so.
+    pub(crate) fn unfit(&self, settings: &NatsSettings) -> Option<String> {
+        let name = &self.name;
+        if self.no_ack {
+            return Some(format!("stream {name} never acknowledges (no_ack), so nothing can be confirmed"));
+        }
+        if self.sealed {
+            return Some(format!("stream {name} is sealed and takes nothing more"));
+        }
+        let identity = settings.exactly_once.as_ref()?;
+        self.exactly_once_problem().or_else(|| {
+            let checkpoints = checkpoint::filter(identity);
+            (!self.covers(&checkpoints)).then(|| {
+                format!(
+                    "stream {name} does not hold the subject {checkpoints}, where exactly-once delivery keeps its \
+                     checkpoints: add it to the stream's subjects or set create_stream = true"
+                )
+            })
+        })
     }
 
     /// Whether it holds this subject (wildcards allowed).
@@ -104,19 +198,25 @@ impl StreamReport {
 
     /// Why this sink cannot work with it, if so.
     pub(crate) fn problem(&self, settings: &NatsSettings) -> Option<String> {
+        if let Some(reason) = self.unfit(settings) {
+            return Some(reason);
+        }
         let name = &self.name;
-        if self.no_ack {
-            return Some(format!("stream {name} never acknowledges (no_ack), so nothing can be confirmed"));
-        }
-        if self.sealed {
-            return Some(format!("stream {name} is sealed and takes nothing more"));
-        }
         let missing: Vec<&str> =
             settings.subjects.iter().filter(|s| !self.covers(s)).map(String::as_str).collect();
         if missing.is_empty() {
             return None;
         }
         Some(format!("stream {name} does not hold the subjects {}", missing.join(", ")))
+    }
+}
+
+/// Whether a server's version is this one or a later one. A version that cannot be read is taken for a new one.
+fn at_least(version: &str, major: u64, minor: u64) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u64>().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(one), Some(other)) => (one, other) >= (major, minor),
+        _ => true,
     }
 }
 
@@ -160,15 +260,25 @@ pub(crate) async fn ensure(client: &Client, settings: &NatsSettings) -> Result<S
     };
     let report = StreamReport::new(info.clone(), client);
     let missing: Vec<&String> = settings.subjects.iter().filter(|subject| !report.covers(subject)).collect();
-    if !settings.create_stream || missing.is_empty() {
+    let opens = settings.exactly_once.is_some()
+        && client.is_server_compatible(2, 12, 0)
+        && !(report.allow_atomic && report.allow_rollup);
+    if !settings.create_stream || (missing.is_empty() && !opens) {
         return Ok(report);
     }
     let mut config = info.config;
+    config.allow_atomic_publish |= opens;
+    config.allow_rollup |= opens;
     config.subjects.retain(|own| !missing.iter().any(|new| covers(new, own)));
     config.subjects.extend(missing.into_iter().cloned());
     let info: Info =
         api.request("UPDATE", &config).await.map_err(|failure| api.explain("complete", failure))?;
-    tracing::info!(stream = settings.stream, subjects = ?info.config.subjects, "subjects added to the stream");
+    tracing::info!(
+        stream = settings.stream,
+        subjects = ?info.config.subjects,
+        allow_atomic = info.config.allow_atomic_publish,
+        "the stream was completed"
+    );
     Ok(StreamReport::new(info, client))
 }
 

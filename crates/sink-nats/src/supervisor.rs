@@ -7,12 +7,12 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::ServerAddr;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use viaduct_sink::HealthReporter;
 
@@ -28,6 +28,11 @@ const GOOD_LIFE: Duration = Duration::from_secs(10);
 /// Most servers that are remembered.
 const MOST_SERVERS: usize = 64;
 
+/// Atomic batches that this sink has open at a time. nats-server allows 50 per stream, for all that publish to it.
+const OPEN_BATCHES: usize = 16;
+/// Messages of an atomic batch, where the server is not configured otherwise.
+const BATCH_LIMIT: usize = 1_000;
+
 /// What the supervisor and the batches share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -42,6 +47,12 @@ pub(crate) struct Shared {
     unproven: AtomicBool,
     /// What was last seen of the stream; the lock makes asking single-flight.
     seen: Mutex<Option<Seen>>,
+    /// Atomic batches that may be open at a time, so that many sources stay below the server's limit.
+    pub(crate) batches: Semaphore,
+    /// Most messages of an atomic batch, as far as the server has said.
+    pub(crate) batch_limit: AtomicUsize,
+    /// The warning about the stream was given.
+    warned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -60,6 +71,9 @@ impl Shared {
             careful: AtomicBool::new(true),
             unproven: AtomicBool::new(false),
             seen: Mutex::new(None),
+            batches: Semaphore::new(OPEN_BATCHES),
+            batch_limit: AtomicUsize::new(BATCH_LIMIT),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -119,6 +133,9 @@ impl Shared {
             )),
             () = epoch.broken() => Err(InspectError::Unreachable(epoch.reason())),
         };
+        if let Ok(report) = &what {
+            self.warn(report);
+        }
         match &what {
             Ok(report) => match report.problem(settings) {
                 None if self.unproven.load(Ordering::Acquire) => {}
@@ -131,6 +148,37 @@ impl Shared {
         }
         *seen = Some(Seen { at, what: what.clone() });
         what
+    }
+}
+
+impl Shared {
+    /// What was last seen of the stream; asked for where nothing good was.
+    pub(crate) async fn known(&self, epoch: &Epoch) -> Result<StreamReport, InspectError> {
+        let settings = &self.checked.settings;
+        {
+            let seen = self.seen.lock().await;
+            if let Some(Seen { what: Ok(report), .. }) = &*seen
+                && report.unfit(settings).is_none()
+            {
+                return Ok(report.clone());
+            }
+        }
+        self.look(epoch, Instant::now()).await
+    }
+
+    /// Says once how the stream could lose a checkpoint.
+    fn warn(&self, report: &StreamReport) {
+        let dangers = report.dangers_to_checkpoints();
+        if self.checked.settings.exactly_once.is_none() || dangers.is_empty() {
+            return;
+        }
+        if !self.warned.swap(true, Ordering::AcqRel) {
+            tracing::warn!(
+                stream = report.name,
+                "the stream can lose checkpoints, and events may then be published twice: {}",
+                dangers.join("; ")
+            );
+        }
     }
 }
 

@@ -19,6 +19,7 @@
 //! | [`close`] | closing twice is closing once; what was confirmed stays |
 
 mod content;
+mod exactly_once;
 mod lifecycle;
 mod offer;
 mod order;
@@ -34,6 +35,10 @@ use crate::Sink;
 use crate::record::HeaderStyle;
 
 pub use content::{confirmed_is_readable, content_unchanged};
+pub use exactly_once::{
+    Instances, a_usurped_instance_publishes_nothing, exactly_once, forgets_what_is_acknowledged,
+    hands_on_the_session, takes_over_what_is_stored, two_lanes_of_one_source,
+};
 pub use lifecycle::{close, dropped_publish};
 pub use order::{concurrent_sources, one_outcome_per_record, order_per_key};
 pub use outage::{outage, outage_under_load};
@@ -114,3 +119,5 @@ pub async fn run_all(harness: &dyn Harness) {
 
 #[cfg(test)]
 mod broken;
+#[cfg(test)]
+mod broken_exactly_once;

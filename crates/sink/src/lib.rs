@@ -16,18 +16,26 @@
 //!
 //! - [`record`]: [`Record`], its headers and the CloudEvents attributes
 //! - [`outcome`]: [`Outcome`], [`Receipt`], [`Rejection`], [`Retry`]
+//! - [`exactly_once`]: what a sink with `delivery = "exactly_once"` does beyond publishing
+//! - [`checkpoint`], [`progress`]: its memory of what it holds, as it is stored, and the rules of its changes
 //! - [`health`]: whether the destination is reachable, and since when not
 //! - [`conformance`]: the checks that every sink has to pass
 
+pub mod checkpoint;
 pub mod conformance;
+pub mod exactly_once;
 pub mod health;
 pub mod outcome;
+pub mod progress;
 pub mod record;
 
 use async_trait::async_trait;
 
+pub use checkpoint::{Checkpoint, Held, Owner, Unreadable};
+pub use exactly_once::{Checkpoints, Claim, Identity, Member, shard_of};
 pub use health::{Health, HealthReporter, HealthWatch};
 pub use outcome::{Fatal, Outcome, Receipt, Refusal, RejectReason, Rejection, Retry};
+pub use progress::{Progress, Proposal, Usurped};
 pub use record::{Attribute, Header, HeaderName, Record};
 
 /// Records of one source for one sink, in the order in which they must stand in the destination.
@@ -60,6 +68,11 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The current state of the destination, and its changes.
     fn health(&self) -> HealthWatch;
+
+    /// The sink's memory of what it holds, where it keeps one with the data: `delivery = "exactly_once"`.
+    fn checkpoints(&self) -> Option<&dyn Checkpoints> {
+        None
+    }
 
     /// Flushes and closes; no `publish` may follow. Idempotent.
     async fn close(&self);

@@ -44,6 +44,8 @@ pub enum Position {
         /// The server knew the message id already and stored nothing (`duplicate: true`).
         duplicate: bool,
     },
+    /// The sink's checkpoint names the record: an earlier publish, of this process or another one, has stored it.
+    Held,
     /// File: the byte behind the record's line, synced. Stdout: bytes written so far, flushed.
     File {
         /// The offset in bytes.

@@ -22,6 +22,9 @@ pub struct Record {
     /// Names this record for the destination's own duplicate detection (`Nats-Msg-Id`):
     /// `<org>.<eventId>.<first 16 hex of the content hash>`.
     pub message_id: Arc<str>,
+    /// Names the event that the record tells of: the same in every sink, and for its dead letters. Equal to `message_id`
+    /// save for dead letters.
+    pub event: Arc<str>,
 }
 
 /// A header of a record.

@@ -161,6 +161,8 @@ impl fmt::Display for Summary {
                 match sink.delivery {
                     Delivery::AtLeastOnce =>
                         "at least once: events are acknowledged only after they are here",
+                    Delivery::ExactlyOnce =>
+                        "exactly once: an event and the memory of it are stored in one step",
                     Delivery::BestEffort =>
                         "best effort (required = false): events are acknowledged without it",
                 }

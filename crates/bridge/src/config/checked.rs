@@ -5,6 +5,7 @@ mod sink;
 mod source;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ impl Config {
 pub(crate) struct Bridge {
     /// Identity of this deployment: two running bridges of one name fence each other.
     pub(crate) name: String,
+    /// Into how many slices the sources are divided, each with a producer of its own.
+    pub(crate) shards: NonZeroU32,
     /// How long a shutdown waits for publishes in flight and their acknowledgements.
     pub(crate) shutdown_timeout: Duration,
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use viaduct_faults::{Mistake, makes};
 use viaduct_sink::{Record, RejectReason, Rejection, Retry};
 
 use super::settle::Creditor;
@@ -124,6 +125,10 @@ impl Backlog {
             }
             front.push(item);
         }
+        if makes(Mistake::ReorderOnRetry) {
+            self.items.extend(front);
+            return given_up;
+        }
         for item in front.into_iter().rev() {
             self.items.push_front(item);
         }
@@ -164,6 +169,7 @@ mod tests {
                 value: bytes::Bytes::new(),
                 timestamp_ms: None,
                 message_id: "id".into(),
+                event: "id".into(),
             },
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use viaduct_sink::outcome::Position;
 use viaduct_sink::{Batch, Fatal, Outcome, Receipt, Record, Rejection, Retry};
 
 use super::backlog::{Backlog, Item};
@@ -136,7 +137,9 @@ impl Lane {
                     if backlog.succeeded(&record.destination) {
                         self.sink.accepts_again(&self.source, &record.destination);
                     }
+                    // What an earlier process has stored was counted by it.
                     match tag.dead_letter {
+                        _ if receipt.position() == Position::Held => {}
                         Some(reason) => self.telemetry.dead_lettered(&self.source, reason),
                         None => published.count(&tag.category, record.timestamp_ms),
                     }

@@ -1,5 +1,6 @@
 //! Who still owes a receipt for an event, and the proof that nobody does.
 
+use viaduct_faults::{Mistake, makes};
 use viaduct_poller::{AckToken, DurabilityProof};
 use viaduct_sink::Receipt;
 
@@ -48,7 +49,9 @@ impl Owed {
 
     /// The event waits for `creditor`, too.
     pub(crate) fn expect(&mut self, creditor: Creditor) {
-        self.waiting |= creditor.bit();
+        if !makes(Mistake::AcknowledgeFirst) {
+            self.waiting |= creditor.bit();
+        }
     }
 
     /// `creditor` delivered. A receipt nobody waits for (a best-effort sink's) changes nothing.

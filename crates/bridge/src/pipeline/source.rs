@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 use tracing::warn;
+use viaduct_faults::{Mistake, below_high_watermark, makes};
 use viaduct_poller::{Deliveries, Delivery, DeliveryStream, Entry, SessionId};
 use viaduct_sink::{Record, Rejection};
 
@@ -146,6 +147,7 @@ impl Source {
             let mut slot =
                 Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
             let plan = match &slot.entry {
+                Entry::Event(event) if below_high_watermark(event.id()) => Plan::Dropped,
                 Entry::Event(event) => {
                     match self.validator.as_mut().and_then(|validator| validator.look(event)) {
                         Some(detail) => Plan::DeadLetter(Reason::Schema, detail),
@@ -178,6 +180,9 @@ impl Source {
     }
 
     fn offer(&self, sequence: u64, slot: &mut Slot, sink: SinkIndex, record: Record) {
+        if makes(Mistake::DropOneIn500) && sequence % 500 == 499 {
+            return;
+        }
         let lane = &self.lanes[sink.get()];
         let creditor = Creditor::Sink(sink);
         if lane.required {

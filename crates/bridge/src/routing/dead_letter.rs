@@ -9,6 +9,7 @@ use viaduct_poller::{Entry, MalformedReason};
 use viaduct_sink::{Header, HeaderName, Record, RejectReason};
 
 use super::destination::Naming;
+use super::event_name;
 use crate::config::{Segment, Template};
 
 /// Why an event became a dead letter: `viaduct-reason`, and the metric's label.
@@ -102,16 +103,12 @@ impl DeadLetterRoute {
         detail: &str,
         intended: Option<&str>,
     ) -> Record {
-        let (raw, id, key) = match entry {
-            Entry::Event(event) => {
-                (event.raw(), format!("{}.{}", event.id(), event.content_hash().prefix16()), Some(event.id()))
-            }
-            Entry::Malformed(malformed) => (
-                malformed.raw(),
-                format!("malformed.{}", malformed.content_hash().prefix16()),
-                malformed.id(),
-            ),
+        let (raw, key) = match entry {
+            Entry::Event(event) => (event.raw(), Some(event.id())),
+            Entry::Malformed(malformed) => (malformed.raw(), malformed.id()),
         };
+        let identity = entry.identity();
+        let event = event_name(&self.org, identity.id(), identity.hash());
         let mut headers: Vec<(&str, &str)> = Vec::with_capacity(8);
         if let Some(intended) = intended {
             headers.push(("__connect.errors.topic", intended));
@@ -141,7 +138,8 @@ impl DeadLetterRoute {
             headers,
             value,
             timestamp_ms: None,
-            message_id: format!("{}.dead-letter.{}.{id}", self.org, reason.as_str()).into(),
+            message_id: format!("{event}#{}.{}", reason.as_str(), intended.unwrap_or_default()).into(),
+            event,
         }
     }
 

@@ -15,7 +15,7 @@ mod headers;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use viaduct_poller::Event;
+use viaduct_poller::{ContentHash, Event};
 use viaduct_sink::Record;
 
 pub(crate) use self::dead_letter::{DeadLetterRoute, Reason};
@@ -109,8 +109,7 @@ impl Router {
         }
         let fields = Fields::of(event, &self.names);
         let timestamp_ms = event.published_time().and_then(milliseconds);
-        let message_id: Arc<str> =
-            format!("{}.{}.{}", self.org, event.id(), event.content_hash().prefix16()).into();
+        let name = event_name(&self.org, event.id(), event.content_hash());
         let mut records: Vec<(SinkIndex, Record)> = Vec::with_capacity(matching.len());
         let mut values: Vec<(Format, bytes::Bytes)> = Vec::with_capacity(1);
         for &index in matching.iter() {
@@ -127,8 +126,15 @@ impl Router {
                 }
             };
             let headers = self.headers.of(event, key.as_ref());
-            let record =
-                Record { destination, key, headers, value, timestamp_ms, message_id: message_id.clone() };
+            let record = Record {
+                destination,
+                key,
+                headers,
+                value,
+                timestamp_ms,
+                message_id: name.clone(),
+                event: name.clone(),
+            };
             records.push((target.sink, record));
         }
         if records.is_empty() { Plan::Dropped } else { Plan::Records(records) }
@@ -161,6 +167,12 @@ impl Router {
         }
         matching
     }
+}
+
+/// What an event of an organisation is called in checkpoints and in NATS' duplicate detection:
+/// `<org>.<eventId>.<first 16 hex of the content hash>`. The id is empty where the vendor sent none.
+pub(crate) fn event_name(org: &str, id: &str, hash: ContentHash) -> Arc<str> {
+    format!("{org}.{id}.{}", hash.prefix16()).into()
 }
 
 /// An ISO 8601 time as milliseconds since the Unix epoch; `None` where it is not one, or before 1970, which Kafka has no

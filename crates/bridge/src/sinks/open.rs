@@ -3,15 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use viaduct_sink::Sink;
+use viaduct_sink::{Identity, Member, Owner, Sink};
 use viaduct_sink_file::{FileSettings, FileSink, StdoutSink};
 use viaduct_sink_kafka::{KafkaSettings, KafkaSink};
 use viaduct_sink_nats::{self as nats, NatsSettings, NatsSink};
 
 use super::SinkHandle;
+use crate::checkpoints::remembered;
 use crate::config::{
-    Config, DeadLetter, FileOptions, KafkaOptions, NatsAuth, NatsOptions, RefusedAfter, SecretRef, Segment,
-    SinkIndex, SinkKind, Target, Template,
+    self, Config, DeadLetter, FileOptions, KafkaOptions, NatsAuth, NatsOptions, RefusedAfter, SecretRef,
+    Segment, SinkIndex, SinkKind, Target, Template,
 };
 use crate::exit::{Exit, Failure};
 use crate::routing::Naming;
@@ -25,19 +26,38 @@ pub(crate) fn naming(kind: &SinkKind) -> Naming {
     }
 }
 
-/// Opens a configured sink. An unreachable system is no error: the sink waits for it.
+/// Opens a configured sink for the process `owner`. An unreachable system is no error: the sink waits for it.
 ///
 /// # Errors
 /// 78 for settings that the sink's client refuses.
-pub(crate) async fn open(config: &Config, index: SinkIndex) -> Result<Arc<SinkHandle>, Failure> {
+pub(crate) async fn open(
+    config: &Config,
+    index: SinkIndex,
+    owner: &Owner,
+) -> Result<Arc<SinkHandle>, Failure> {
     let sink = config.sink(index);
+    let identity = sink.exactly_once.then(|| identity(config, sink, owner));
     let opened: Arc<dyn Sink> = match &sink.kind {
-        SinkKind::Kafka(options) => Arc::new(open_kafka(config, index, options).await?),
-        SinkKind::Nats(options) => Arc::new(open_nats(config, index, options).await?),
+        SinkKind::Kafka(options) => Arc::new(open_kafka(config, index, options, identity).await?),
+        SinkKind::Nats(options) => Arc::new(open_nats(config, index, options, identity).await?),
         SinkKind::File(options) => Arc::new(open_file(&sink.name, options)?),
         SinkKind::Stdout => Arc::new(StdoutSink::new()),
     };
     Ok(SinkHandle::new(&sink.name, sink.required, sink.refused_after, opened))
+}
+
+/// Who publishes to an exactly-once sink, and for which sources.
+fn identity(config: &Config, sink: &config::Sink, owner: &Owner) -> Identity {
+    let members = config.sources.iter().map(|source| Member {
+        source: source.name.as_str().into(),
+        remember: remembered(source.max_in_flight),
+    });
+    Identity {
+        bridge: config.bridge.name.clone(),
+        sink: sink.name.clone(),
+        owner: owner.clone(),
+        sources: members.collect(),
+    }
 }
 
 /// The name under which the local dead-letter file shows in metrics and logs.
@@ -67,7 +87,12 @@ fn open_file(name: &str, options: &FileOptions) -> Result<FileSink, Failure> {
     FileSink::open(settings).map_err(|error| refused(name, &error))
 }
 
-async fn open_kafka(config: &Config, index: SinkIndex, options: &KafkaOptions) -> Result<KafkaSink, Failure> {
+async fn open_kafka(
+    config: &Config,
+    index: SinkIndex,
+    options: &KafkaOptions,
+    identity: Option<Identity>,
+) -> Result<KafkaSink, Failure> {
     let sink = config.sink(index);
     let mut settings = KafkaSettings::new(&options.bootstrap_servers);
     settings.client_id = format!("{}.{}", config.bridge.name, sink.name);
@@ -78,10 +103,17 @@ async fn open_kafka(config: &Config, index: SinkIndex, options: &KafkaOptions) -
     settings.create_topics = options.create_topics;
     settings.partitions = options.partitions;
     settings.replication_factor = options.replication_factor;
+    settings.exactly_once = identity;
+    settings.shards = config.bridge.shards;
     KafkaSink::connect(settings).await.map_err(|error| refused(&sink.name, &error))
 }
 
-async fn open_nats(config: &Config, index: SinkIndex, options: &NatsOptions) -> Result<NatsSink, Failure> {
+async fn open_nats(
+    config: &Config,
+    index: SinkIndex,
+    options: &NatsOptions,
+    identity: Option<Identity>,
+) -> Result<NatsSink, Failure> {
     let sink = config.sink(index);
     let urls = options.urls.iter().map(ToString::to_string).collect();
     let mut settings = NatsSettings::new(urls, &options.stream);
@@ -102,6 +134,7 @@ async fn open_nats(config: &Config, index: SinkIndex, options: &NatsOptions) -> 
         options.tls.client.as_ref().map(|client| (client.certificate.clone(), client.key.clone()));
     settings.create_stream = options.create_stream;
     settings.replicas = options.replicas;
+    settings.exactly_once = identity;
     settings.subjects = subjects(config, index);
     NatsSink::connect(settings).await.map_err(|error| refused(&sink.name, &error))
 }

@@ -1,27 +1,36 @@
-//! From the poller's observations to the counters.
+//! From the poller's observations to the counters and the checkpoints.
 
 use std::sync::Arc;
 
 use viaduct_poller::{Observation, Observer};
 
 use super::Telemetry;
+use crate::checkpoints::SourceCheckpoints;
 
-/// Counts what the poller of one source observes.
+/// Hears what the poller of one source observes.
 #[derive(Debug)]
 pub(crate) struct SourceObserver {
     source: Arc<str>,
     telemetry: Arc<Telemetry>,
+    checkpoints: Arc<SourceCheckpoints>,
 }
 
 impl SourceObserver {
-    /// For the source of this name.
-    pub(crate) fn new(source: Arc<str>, telemetry: Arc<Telemetry>) -> Self {
-        Self { source, telemetry }
+    /// For the source of this name, whose `checkpoints` learn what need not be remembered any more.
+    pub(crate) fn new(
+        source: Arc<str>,
+        telemetry: Arc<Telemetry>,
+        checkpoints: Arc<SourceCheckpoints>,
+    ) -> Self {
+        Self { source, telemetry, checkpoints }
     }
 }
 
 impl Observer for SourceObserver {
     fn observe(&self, observation: Observation<'_>) {
+        if let Observation::Forgotten { identity } = observation {
+            return self.checkpoints.forget(identity);
+        }
         let source = &self.source;
         let mut counts = self.telemetry.tally.lock();
         match observation {
@@ -44,7 +53,8 @@ impl Observer for SourceObserver {
             Observation::AcknowledgeNotFound { count } => {
                 *counts.acknowledge_not_found.entry(source.clone()).or_default() += count as u64;
             }
-            Observation::SessionResumed
+            Observation::Forgotten { .. }
+            | Observation::SessionResumed
             | Observation::SessionLost { .. }
             | Observation::SessionDeleted
             | Observation::SubscriptionsApplied { .. } => {}

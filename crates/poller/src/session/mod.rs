@@ -27,6 +27,8 @@ mod view;
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use viaduct_faults::{Mistake, makes};
+
 use crate::backoff::{Backoff, Jitter};
 use crate::observe::Cause;
 use crate::settings::{ApiVersion, OnShutdown, RetrySettings, SourceSettings};
@@ -74,7 +76,7 @@ impl Policy {
             poll_timeout: settings.session.poll_timeout,
             on_shutdown: settings.session.on_shutdown,
             retry: settings.retry,
-            declared: settings.subscriptions.len(),
+            declared: if makes(Mistake::NoSubscriptions) { 0 } else { settings.subscriptions.len() },
             prune: settings.prune,
         }
     }

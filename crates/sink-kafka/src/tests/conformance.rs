@@ -12,10 +12,16 @@ use viaduct_testkit::kafka::{KafkaBroker, create_topic, read_topic};
 
 use crate::KafkaSink;
 
-struct Kafka {
+pub(super) struct Kafka {
     broker: KafkaBroker,
     sink: Arc<KafkaSink>,
     topics: tokio::sync::Mutex<HashMap<usize, Arc<str>>>,
+}
+
+impl Kafka {
+    pub(super) fn new(broker: KafkaBroker, sink: Arc<KafkaSink>) -> Self {
+        Self { broker, sink, topics: tokio::sync::Mutex::default() }
+    }
 }
 
 #[async_trait]
@@ -74,5 +80,5 @@ impl Harness for Kafka {
 async fn the_sink_keeps_the_contract() {
     let broker = tokio::task::block_in_place(KafkaBroker::start_own);
     let sink = super::connect(broker.bootstrap(), &[]).await;
-    conformance::run_all(&Kafka { broker, sink, topics: tokio::sync::Mutex::default() }).await;
+    conformance::run_all(&Kafka::new(broker, sink)).await;
 }

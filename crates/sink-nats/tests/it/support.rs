@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::stream::Config;
 use bytes::Bytes;
 use viaduct_sink::outcome::Position;
-use viaduct_sink::{Attribute, Batch, Header, HeaderName, Outcome, Record, Refusal, Sink};
+use viaduct_sink::{
+    Attribute, Batch, Header, HeaderName, Identity, Member, Outcome, Owner, Record, Refusal, Sink,
+};
 use viaduct_sink_nats::{NatsSettings, NatsSink};
 use viaduct_testkit::nats::{NatsServer, StoredMessage};
 
@@ -34,6 +36,7 @@ pub(crate) fn record(subject: &str, key: Option<&str>, number: usize) -> Record 
         value: Bytes::from(format!("{{\"key\":\"{key_text}\",\"number\":{number}}}")),
         timestamp_ms: None,
         message_id: format!("acme.{key_text}.{number}").into(),
+        event: format!("acme.{key_text}.{number}").into(),
     }
 }
 
@@ -43,6 +46,16 @@ pub(crate) fn settings(url: &str, stream: &str) -> NatsSettings {
     settings.create_stream = true;
     settings.subjects = vec![format!("{stream}.>")];
     settings
+}
+
+/// A process with exactly-once delivery, an owner of its own.
+pub(crate) fn identity(sources: &[&str]) -> Identity {
+    Identity {
+        bridge: "viaduct".to_owned(),
+        sink: "bus".to_owned(),
+        owner: Owner::random(),
+        sources: sources.iter().map(|source| Member { source: (*source).into(), remember: 5_000 }).collect(),
+    }
 }
 
 /// A sink with a stream of its own on the shared server.

@@ -31,7 +31,8 @@ pub(super) fn record(
             key.unwrap_or("-")
         )),
         timestamp_ms: Some(1_700_000_000_000),
-        message_id: Arc::from(name),
+        message_id: Arc::from(&*name),
+        event: Arc::from(name),
     }
 }
 

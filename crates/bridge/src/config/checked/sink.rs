@@ -18,6 +18,8 @@ pub(crate) struct Sink {
     pub(crate) required: bool,
     /// How long a refusal is retried.
     pub(crate) refused_after: RefusedAfter,
+    /// `delivery = "exactly_once"`: events and checkpoints are stored in one step.
+    pub(crate) exactly_once: bool,
     /// The system, with its own settings.
     pub(crate) kind: SinkKind,
 }
@@ -159,6 +161,8 @@ pub(crate) struct FileOptions {
 pub(crate) enum Delivery {
     /// Every event is in the destination before it is acknowledged; some may be there twice.
     AtLeastOnce,
+    /// Every event is in the destination before it is acknowledged, and it is there once.
+    ExactlyOnce,
     /// `required = false`: an event may be acknowledged without it.
     BestEffort,
 }
@@ -166,6 +170,10 @@ pub(crate) enum Delivery {
 impl Sink {
     /// What this sink promises.
     pub(crate) const fn delivery(&self) -> Delivery {
-        if self.required { Delivery::AtLeastOnce } else { Delivery::BestEffort }
+        match (self.required, self.exactly_once) {
+            (false, _) => Delivery::BestEffort,
+            (true, false) => Delivery::AtLeastOnce,
+            (true, true) => Delivery::ExactlyOnce,
+        }
     }
 }

@@ -8,6 +8,7 @@ mod source;
 mod value;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use super::mistake::{Mistake, closest};
 use super::raw;
 use super::reader::Note;
 use super::tree::{Origin, Origins};
+
+/// Each shard is a producer with threads of its own.
+const MOST_SHARDS: i64 = 64;
 
 /// Where a secret that names an environment variable is looked up while the configuration is checked.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -82,15 +86,7 @@ impl<'a> Checks<'a> {
             Some(name) => self.name(&name.value, name.at, "the bridge"),
             None => raw.name.or("viaduct".to_owned()),
         };
-        if let Some(shards) = raw.shards.given()
-            && shards.value != 1
-        {
-            self.unavailable(
-                shards.at,
-                "more than one shard (`shards` in [bridge])",
-                "remove it, or write shards = 1",
-            );
-        }
+        let shards = self.number(&raw.shards, "shards", &section, 1, 1..=MOST_SHARDS);
         let second = Duration::from_secs(1);
         let timeout = self.duration(
             &raw.shutdown_timeout,
@@ -99,7 +95,8 @@ impl<'a> Checks<'a> {
             Duration::from_secs(25),
             second..=3600 * second,
         );
-        Some(Bridge { name: name?, shutdown_timeout: timeout? })
+        let shards = shards.and_then(|shards| u32::try_from(shards).ok()).and_then(NonZeroU32::new);
+        Some(Bridge { name: name?, shards: shards?, shutdown_timeout: timeout? })
     }
 
     fn state_dir(&mut self, raw: &Field<raw::State>) -> Option<PathBuf> {

@@ -82,31 +82,34 @@ impl Checks<'_> {
             raw::Sink::File(sink) => (common!(sink), self.file_sink(sink, &section)),
             raw::Sink::Stdout(sink) => (common!(sink), Some(SinkKind::Stdout)),
         };
-        self.delivery(&common, &given.value, &section);
+        let exactly_once = self.exactly_once(&common, &given.value, &section);
         let refused_after = self.refused_after(common.refused_after, &section);
         self.require_durable(common.require_durable, &given.value, &section);
         let required = common.required.or(true);
-        Some(Sink { name: named?, required: required?, refused_after: refused_after?, kind: kind? })
+        Some(Sink {
+            name: named?,
+            required: required?,
+            refused_after: refused_after?,
+            exactly_once,
+            kind: kind?,
+        })
     }
 
-    /// Exactly once needs a destination with transactions, and a version of this program that uses them.
-    fn delivery(&mut self, common: &Common<'_>, sink: &raw::Sink, section: &Section) {
-        let Some(delivery) =
-            common.delivery.given().filter(|given| given.value == raw::Delivery::ExactlyOnce)
-        else {
-            return;
-        };
-        let what = format!("delivery = \"exactly_once\" in {}", section.label);
-        let hint = "write delivery = \"at_least_once\"";
-        match sink {
-            raw::Sink::Kafka(_) | raw::Sink::Nats(_) => self.unavailable(delivery.at, what, hint),
-            raw::Sink::File(_) | raw::Sink::Stdout(_) => {
-                let message = format!(
-                    "{what} cannot be kept: only kafka and nats store events and progress in one step"
-                );
-                self.wrong(delivery.at, message, hint);
-            }
+    /// Whether a sink delivers exactly once, which needs a destination that stores events and progress in one step.
+    fn exactly_once(&mut self, common: &Common<'_>, sink: &raw::Sink, section: &Section) -> bool {
+        let delivery = common.delivery.given().map(|given| given.value);
+        let exactly_once = delivery == Some(raw::Delivery::ExactlyOnce);
+        if exactly_once && matches!(sink, raw::Sink::File(_) | raw::Sink::Stdout(_)) {
+            self.wrong(
+                common.delivery.at(),
+                format!(
+                    "delivery = \"exactly_once\" in {} cannot be kept: only kafka and nats store events and progress in one step",
+                    section.label
+                ),
+                "write delivery = \"at_least_once\"",
+            );
         }
+        exactly_once
     }
 
     /// Files are durable always, stdout never; of the brokers this version does not ask.
