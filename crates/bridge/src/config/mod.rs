@@ -37,8 +37,9 @@ use std::path::{Path, PathBuf};
 pub(crate) use self::checked::*;
 pub(crate) use self::json_schema::json_schema;
 pub(crate) use self::mistake::{Mistake, Mistakes, Place, closest};
-pub(crate) use self::secret::SecretRef;
-pub(crate) use self::template::{Segment, Template};
+pub(crate) use self::pattern::Pattern;
+pub(crate) use self::secret::{SecretError, SecretRef};
+pub(crate) use self::template::{Distinct, FieldName, FieldPath, KeyPart, Segment, Template};
 pub(crate) use self::units::{duration, duration_text, size_text};
 
 use self::checks::Checks;
@@ -89,7 +90,7 @@ pub(crate) fn load(input: LoadInput) -> Result<Loaded, Mistakes> {
         None => Parsed::nothing(),
     };
     let Parsed { root, mistakes, .. } = &mut parsed;
-    mistakes.extend(overlay::flatten_properties(root, &origins));
+    mistakes.extend(overlay::flatten_names(root, &origins));
     mistakes.extend(overlay::apply(root, &input.env, &input.overrides, &mut origins));
 
     let notes = RefCell::default();

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
-use super::checked::{Api, CatalogType, ClientAuth, LogFormat, OnShutdown, RealmIn, ResourceType, Validate};
+use super::checked::{
+    Api, CatalogType, ClientAuth, LogFormat, MaskAction, OnShutdown, RealmIn, ResourceType, Validate,
+};
 use super::field::{Field, Named, Property, Secret};
 
 /// The whole file.
@@ -25,9 +26,8 @@ pub(super) struct Config {
     pub(super) route: Field<Vec<Field<Route>>>,
     /// Where events go that can never be published as routed. By default a file under `state.dir`.
     pub(super) dead_letter: Field<DeadLetter>,
-    /// Known, not available in this version.
-    #[schemars(with = "Field<serde_json::Value>")]
-    pub(super) mask: Field<IgnoredAny>,
+    /// What of an event nobody may see.
+    pub(super) mask: Field<Mask>,
     /// What is kept between runs.
     pub(super) state: Field<State>,
     /// The port for metrics, health and status.
@@ -270,6 +270,8 @@ pub(super) struct Route {
     pub(super) key: Field<Vec<Field<String>>>,
     /// Form of the record's value.
     pub(super) format: Field<Format>,
+    /// Further headers of the record; values are templates.
+    pub(super) headers: Field<Named<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -288,6 +290,17 @@ pub(super) struct DeadLetter {
     pub(super) sink: Field<String>,
     /// Topic, subject or file name.
     pub(super) to: Field<String>,
+}
+
+#[derive(Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct Mask {
+    /// What becomes of the values of fields, by their names or paths; `*` stands for any member.
+    pub(super) fields: Field<Named<MaskAction>>,
+    /// Whether values that the vendor marks with `isMasked` are masked.
+    pub(super) honour_is_masked: Field<bool>,
+    /// The key of `hash`.
+    pub(super) hash_key: Field<Secret>,
 }
 
 #[derive(Clone, Default, Deserialize, JsonSchema)]

@@ -15,7 +15,7 @@ use super::lane::{Fate, LaneSender, Report};
 use super::repeats::{Repeats, Saying};
 use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
-use crate::routing::{DeadLetterRoute, Plan, Reason, Router};
+use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::telemetry::Telemetry;
 use crate::validation::Validator;
 
@@ -28,6 +28,8 @@ pub(crate) struct Source {
     pub(crate) deliveries: DeliveryStream,
     /// Compares events with the vendor's document, where the source asks for that.
     pub(crate) validator: Option<Validator>,
+    /// What of its events nobody may see.
+    pub(crate) masks: Option<Arc<Masks>>,
     /// The routes, bound to this source.
     pub(crate) router: Router,
     /// A lane per configured sink.
@@ -142,19 +144,25 @@ impl Source {
 
     fn dispatch(&mut self, deliveries: Deliveries, slots: &mut Slots, categories: &mut Categories) {
         for Delivery { entry, token } in deliveries.items {
+            // Before masks change values; of those, nothing goes on from here.
+            let unfit = match (&mut self.validator, &entry) {
+                (Some(validator), Entry::Event(event)) => validator.look(event),
+                _ => None,
+            };
+            // From here on there is only the masked event: for sinks, keys, dead letters and whoever watches.
+            let entry = match &self.masks {
+                Some(masks) => masks.apply(entry),
+                None => entry,
+            };
             let sequence = slots.next();
             let category = categories.of(&entry);
             let mut slot =
                 Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
-            let plan = match &slot.entry {
-                Entry::Event(event) if below_high_watermark(event.id()) => Plan::Dropped,
-                Entry::Event(event) => {
-                    match self.validator.as_mut().and_then(|validator| validator.look(event)) {
-                        Some(detail) => Plan::DeadLetter(Reason::Schema, detail),
-                        None => self.router.plan(event),
-                    }
-                }
-                Entry::Malformed(malformed) => {
+            let plan = match (&slot.entry, unfit) {
+                (Entry::Event(event), _) if below_high_watermark(event.id()) => Plan::Dropped,
+                (Entry::Event(_), Some(detail)) => Plan::DeadLetter(Reason::Schema, detail),
+                (Entry::Event(event), None) => self.router.plan(event),
+                (Entry::Malformed(malformed), _) => {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
             };

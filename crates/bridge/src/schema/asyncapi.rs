@@ -11,8 +11,8 @@
 use serde_json::{Map, Value, json};
 use viaduct_catalogue::{EventType, Form, bundle, listed, record_schema};
 
-use crate::config::{Config, DeadLetter, Format, Segment, Sink, SinkKind, Target, Template};
-use crate::routing::Naming;
+use crate::config::{Config, DeadLetter, FieldName, Format, Route, Sink, SinkKind, Source, Target, Template};
+use crate::routing::outline;
 use crate::sinks;
 
 /// The version of the specification.
@@ -26,31 +26,15 @@ pub(crate) fn document(config: &Config) -> Value {
     }
     for source in &config.sources {
         for event in listed() {
-            let mut taken = Vec::new();
-            for route in config.routes.iter().filter(|route| route.matches(&event.event_type)) {
-                let Target::Sink { sink, to, format, .. } = &route.target else { continue };
-                if taken.contains(sink) {
-                    continue;
-                }
-                taken.push(*sink);
-                let known = |field: &str| match field {
-                    "org" => Some(source.org_id.as_str()),
-                    "source" => Some(source.name.as_str()),
-                    "category" => Some(event.category()),
-                    "name" => Some(event.name()),
-                    "eventType" => Some(event.event_type.as_str()),
-                    _ => None,
-                };
-                document.route(config.sink(*sink), to, &known, event, *format);
+            for index in Route::applying(&config.routes, &event.event_type) {
+                let Target::Sink { sink, to, format, .. } = &config.routes[index].target else { continue };
+                let sink = config.sink(*sink);
+                document.route(sink, Address::of(to, sink, source, event), event, *format);
             }
-        }
-        if let DeadLetter::Sink { sink, to } = &config.dead_letter {
-            let known = |field: &str| match field {
-                "org" => Some(source.org_id.as_str()),
-                "source" => Some(source.name.as_str()),
-                _ => None,
-            };
-            document.dead_letters(config.sink(*sink), to, &known);
+            if let DeadLetter::Sink { sink, to } = &config.dead_letter {
+                let sink = config.sink(*sink);
+                document.dead_letters(sink, Address::of_dead_letters(to, sink, source, event));
+            }
         }
     }
     document.finish(&config.bridge.name)
@@ -118,33 +102,25 @@ impl Document {
         self.servers.insert(sink.name.clone(), server);
     }
 
-    fn route<'a>(
-        &mut self,
-        sink: &Sink,
-        to: &Template,
-        known: &dyn Fn(&str) -> Option<&'a str>,
-        event: &EventType,
-        format: Format,
-    ) {
+    fn route(&mut self, sink: &Sink, address: Address, event: &EventType, format: Format) {
         let Some(protocol) = Protocol::of(sink) else { return };
-        let form = form(format);
-        let name = format!("{}.{}.{}", event.event_type, word(form), protocol.word());
-        self.messages.entry(name.clone()).or_insert_with(|| message(event, form, protocol));
-        let channel = self.channel(sink, to, known);
+        let name = format!("{}.{}.{}", event.event_type, format.word(), protocol.word());
+        self.messages.entry(name.clone()).or_insert_with(|| message(event, form(format), protocol));
+        let channel = self.channel(sink, address);
         self.carry(&channel, &name);
     }
 
-    fn dead_letters<'a>(&mut self, sink: &Sink, to: &Template, known: &dyn Fn(&str) -> Option<&'a str>) {
+    fn dead_letters(&mut self, sink: &Sink, address: Address) {
         let Some(protocol) = Protocol::of(sink) else { return };
         let name = format!("dead-letter.{}", protocol.word());
         self.messages.entry(name.clone()).or_insert_with(dead_letter);
-        let channel = self.channel(sink, to, known);
+        let channel = self.channel(sink, address);
         self.carry(&channel, &name);
     }
 
     /// The channel of a destination, by its id.
-    fn channel<'a>(&mut self, sink: &Sink, to: &Template, known: &dyn Fn(&str) -> Option<&'a str>) -> String {
-        let Address { text, parameters } = Address::of(to, sinks::naming(&sink.kind), known);
+    fn channel(&mut self, sink: &Sink, address: Address) -> String {
+        let Address { text, parameters } = address;
         let id = format!("{}/{text}", sink.name);
         let id = id.replace(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c), "_");
         let channel = self.channels.entry(id.clone()).or_insert_with(|| {
@@ -155,12 +131,12 @@ impl Document {
             });
             if !parameters.is_empty() {
                 let parameters: Map<_, _> = parameters
-                    .into_iter()
+                    .iter()
                     .map(|field| {
                         let description = format!(
                             "The event's `{field}`, `_` where it has none; see the route's template."
                         );
-                        (parameter(&field), json!({"description": description}))
+                        (parameter(field), json!({"description": description}))
                     })
                     .collect();
                 channel["parameters"] = parameters.into();
@@ -211,32 +187,32 @@ struct Address {
 }
 
 impl Address {
-    /// Renders what is known without an event, with the characters replaced that the system does not allow.
-    fn of<'a>(to: &Template, naming: Naming, known: &dyn Fn(&str) -> Option<&'a str>) -> Self {
-        let (mut text, mut parameters) = (String::new(), Vec::new());
-        for segment in to.segments() {
-            match segment {
-                Segment::Literal(literal) => text.push_str(literal),
-                Segment::Field(field) => match known(field) {
-                    Some(value) => text.push_str(value),
-                    None => {
-                        text.push_str(&mark(parameters.len()));
-                        parameters.push(field.clone());
-                    }
-                },
-            }
+    /// Of the records of a route.
+    fn of(to: &Template, sink: &Sink, source: &Source, event: &EventType) -> Self {
+        let (mut text, fields) = outlined(to, sink, source, event);
+        for field in &fields {
+            text = text.replace(&format!("{{{field}}}"), &format!("{{{}}}", parameter(field)));
         }
-        naming.clean(&mut text);
-        for (index, field) in parameters.iter().enumerate() {
-            text = text.replace(&mark(index), &format!("{{{}}}", parameter(field)));
+        Self { text, parameters: fields }
+    }
+
+    /// Of dead letters, whose destinations depend on no field of an event.
+    fn of_dead_letters(to: &Template, sink: &Sink, source: &Source, event: &EventType) -> Self {
+        let (mut text, fields) = outlined(to, sink, source, event);
+        for field in &fields {
+            text = text.replace(&format!("{{{field}}}"), "_");
         }
-        Self { text, parameters }
+        Self { text, parameters: Vec::new() }
     }
 }
 
-/// Stands for a parameter while a name is cleaned: characters that every system allows.
-fn mark(index: usize) -> String {
-    format!("--parameter-{index}--")
+/// What is known of a destination without an event, and the fields that stand in braces in it.
+fn outlined(to: &Template, sink: &Sink, source: &Source, event: &EventType) -> (String, Vec<String>) {
+    let known = Some((source.name.as_str(), source.org_id.as_str()));
+    let text = outline(to, sinks::naming(&sink.kind), &event.event_type, known);
+    let fields = to.fields().filter(|field| matches!(field, FieldName::Event(_))).map(ToString::to_string);
+    let fields = fields.filter(|field| text.contains(&format!("{{{field}}}"))).collect();
+    (text, fields)
 }
 
 /// A parameter's name: letters, digits, `_` and `-`.
@@ -248,15 +224,8 @@ fn form(format: Format) -> Form {
     match format {
         Format::Unwrapped => Form::Unwrapped,
         Format::Raw => Form::Raw,
-    }
-}
-
-const fn word(form: Form) -> &'static str {
-    match form {
-        Form::Unwrapped => "unwrapped",
-        Form::Raw => "raw",
-        Form::Payload => "payload",
-        Form::CloudEvents => "cloudevents",
+        Format::Payload => Form::Payload,
+        Format::CloudEvents => Form::CloudEvents,
     }
 }
 

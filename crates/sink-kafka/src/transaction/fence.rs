@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use tracing::{debug, info, warn};
@@ -205,8 +206,8 @@ impl Shard {
         let mut result = Ok(());
         for (index, source) in sources.iter().enumerate() {
             let _sealing = self.sealing.lock().await;
-            let Some((key, text)) = self.ledger().propose(source) else { continue };
-            result = write_checkpoint(&round.generation, &key, &text, reports.ticket(index)).await;
+            let Some(texts) = self.ledger().propose(source) else { continue };
+            result = write_checkpoint(&round.generation, &texts, || reports.ticket(index)).await;
             if result.is_err() {
                 break;
             }
@@ -216,15 +217,21 @@ impl Shard {
     }
 }
 
-/// Hands a checkpoint over.
+/// Hands a checkpoint and its pages over.
 pub(super) async fn write_checkpoint(
     generation: &Generation,
-    key: &str,
-    text: &[u8],
-    ticket: Box<Ticket>,
+    texts: &[(Arc<str>, Option<Bytes>)],
+    ticket: impl Fn() -> Box<Ticket>,
 ) -> Result<(), Code> {
-    let message = BaseRecord::with_opaque_to(TOPIC, ticket).key(key.as_bytes()).payload(text);
-    hand_over(generation, message).await
+    for (key, text) in texts {
+        let message = BaseRecord::with_opaque_to(TOPIC, ticket()).key(key.as_bytes());
+        match text {
+            Some(text) => hand_over(generation, message.payload(&**text)).await?,
+            // A tombstone: compaction removes the page.
+            None => hand_over(generation, message).await?,
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn not_written(code: Code) -> String {

@@ -236,9 +236,9 @@ impl Shard {
             if !spoiled {
                 let _sealing = self.sealing.lock().await;
                 let proposed = self.ledger().propose(source);
-                if let Some((key, text)) = proposed {
-                    let ticket = reports.ticket(count);
-                    spoiled = write_checkpoint(&round.generation, &key, &text, ticket).await.is_err();
+                if let Some(texts) = proposed {
+                    let ticket = || reports.ticket(count);
+                    spoiled = write_checkpoint(&round.generation, &texts, ticket).await.is_err();
                 }
             }
             seat.seal(&reports, spoiled);

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::super::field::{Field, Given, Secret, TextOrReference};
@@ -38,13 +39,6 @@ impl Checks<'_> {
     /// Something that the documentation describes, but that this version does not do. Never ignored silently.
     pub(super) fn unavailable(&mut self, at: Origin, what: impl Display, hint: impl Into<String>) {
         self.wrong(at, format!("{what}: known, but not available in this version"), hint);
-    }
-
-    /// A key of which this version knows the name only.
-    pub(super) fn not_available<T>(&mut self, field: &Field<T>, what: &str) {
-        if let Some(given) = field.given() {
-            self.unavailable(given.at, what, "remove it");
-        }
     }
 
     /// A table that may be absent: then all its keys are.
@@ -317,8 +311,7 @@ impl Checks<'_> {
             self.wrong(place.at, format!("{what} still contains {PLACEHOLDER}"), "write where the secret is");
             return None;
         }
-        let environment = self.environment;
-        match secret.read_with(|name| environment(name).ok_or_else(|| SecretError::Unset(name.to_owned()))) {
+        match self.read(&secret) {
             Ok(_) => Some(secret),
             Err(error) => {
                 let hint = match &error {
@@ -335,6 +328,12 @@ impl Checks<'_> {
                 None
             }
         }
+    }
+
+    /// What a secret is now.
+    pub(super) fn read(&self, secret: &SecretRef) -> Result<SecretString, SecretError> {
+        let environment = self.environment;
+        secret.read_with(|name| environment(name).ok_or_else(|| SecretError::Unset(name.to_owned())))
     }
 
     /// A file that must be readable, such as a certificate.
