@@ -1,6 +1,7 @@
 //! From raw structs to checked values. Every check goes on after a mistake, so that one run finds all of them; a
 //! function returns `None` only after it has noted why.
 
+mod headers;
 mod mask;
 mod nats;
 mod reach;
