@@ -19,12 +19,15 @@ mod logging;
 mod pipeline;
 mod routing;
 mod run;
+mod schema;
 mod signals;
 mod simulate;
 mod sinks;
 mod source_settings;
 mod state;
+mod subscriptions;
 mod telemetry;
+mod validation;
 
 use std::io::stdout;
 use std::process::ExitCode;
@@ -59,6 +62,10 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
+        Command::Subscriptions { command } => {
+            block_on(async { subscriptions::subscriptions(&command, &mut stdout()).await })
+        }
+        Command::Schema { command } => schema::schema(&command, &mut stdout()),
     }
 }
 

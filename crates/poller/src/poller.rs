@@ -93,6 +93,7 @@ impl Poller {
             calls: Calls {
                 client,
                 declared: settings.subscriptions.clone().into(),
+                prune: settings.prune,
                 api: settings.api,
                 spool: spool.clone(),
                 pending: Arc::default(),

@@ -21,6 +21,7 @@ mod tests;
 pub mod topics;
 
 pub use broker::KafkaBroker;
+pub use install::class_path;
 pub(crate) use process::quiet_port;
 pub use reader::{KafkaMessage, read_topic};
 pub use topics::{create_topic, delete_topic, topics};

@@ -3,6 +3,7 @@
 pub(crate) mod bridge;
 pub(crate) mod destinations;
 pub(crate) mod invariants;
+pub(crate) mod page;
 pub(crate) mod vendor;
 pub(crate) mod wait;
 

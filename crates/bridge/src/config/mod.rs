@@ -17,6 +17,7 @@
 mod checked;
 mod checks;
 mod field;
+mod json_schema;
 mod mistake;
 mod overlay;
 mod pattern;
@@ -34,7 +35,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::checked::*;
-pub(crate) use self::mistake::{Mistake, Mistakes, Place};
+pub(crate) use self::json_schema::json_schema;
+pub(crate) use self::mistake::{Mistake, Mistakes, Place, closest};
 pub(crate) use self::pattern::Pattern;
 pub(crate) use self::secret::{SecretError, SecretRef};
 pub(crate) use self::template::{Distinct, FieldName, FieldPath, KeyPart, Segment, Template};

@@ -17,6 +17,7 @@ use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::telemetry::Telemetry;
+use crate::validation::Validator;
 
 /// What a source is built from.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Source {
     pub(crate) name: Arc<str>,
     /// What the poller hands over.
     pub(crate) deliveries: DeliveryStream,
+    /// Compares events with the vendor's document, where the source asks for that.
+    pub(crate) validator: Option<Validator>,
     /// What of its events nobody may see.
     pub(crate) masks: Option<Arc<Masks>>,
     /// The routes, bound to this source.
@@ -141,6 +144,11 @@ impl Source {
 
     fn dispatch(&mut self, deliveries: Deliveries, slots: &mut Slots, categories: &mut Categories) {
         for Delivery { entry, token } in deliveries.items {
+            // Before masks change values; of those, nothing goes on from here.
+            let unfit = match (&mut self.validator, &entry) {
+                (Some(validator), Entry::Event(event)) => validator.look(event),
+                _ => None,
+            };
             // From here on there is only the masked event: for sinks, keys, dead letters and whoever watches.
             let entry = match &self.masks {
                 Some(masks) => masks.apply(entry),
@@ -150,10 +158,11 @@ impl Source {
             let category = categories.of(&entry);
             let mut slot =
                 Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
-            let plan = match &slot.entry {
-                Entry::Event(event) if below_high_watermark(event.id()) => Plan::Dropped,
-                Entry::Event(event) => self.router.plan(event),
-                Entry::Malformed(malformed) => {
+            let plan = match (&slot.entry, unfit) {
+                (Entry::Event(event), _) if below_high_watermark(event.id()) => Plan::Dropped,
+                (Entry::Event(_), Some(detail)) => Plan::DeadLetter(Reason::Schema, detail),
+                (Entry::Event(event), None) => self.router.plan(event),
+                (Entry::Malformed(malformed), _) => {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
             };
