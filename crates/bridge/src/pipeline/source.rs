@@ -75,7 +75,7 @@ impl Slot {
 
 /// Slots by sequence number: a queue with gaps, because events settle about in order.
 #[derive(Debug, Default)]
-struct Slots {
+pub(super) struct Slots {
     first: u64,
     slots: VecDeque<Option<Slot>>,
 }
@@ -115,7 +115,7 @@ impl Slots {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 }
@@ -137,7 +137,12 @@ impl Source {
         }
     }
 
-    fn dispatch(&mut self, deliveries: Deliveries, slots: &mut Slots, categories: &mut Categories) {
+    pub(super) fn dispatch(
+        &mut self,
+        deliveries: Deliveries,
+        slots: &mut Slots,
+        categories: &mut Categories,
+    ) {
         for Delivery { entry, token } in deliveries.items {
             let sequence = slots.next();
             let category = categories.of(&entry);
@@ -226,7 +231,7 @@ impl Source {
         let _ = self.last_resort.send(item);
     }
 
-    fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
+    pub(super) fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
                 // Settled without waiting for this sink, which is a best-effort one.
@@ -264,7 +269,7 @@ impl Source {
 
 /// Category names, each allocated once. Bounded by forgetting: they are a handful.
 #[derive(Debug, Default)]
-struct Categories(HashMap<Box<str>, Arc<str>>);
+pub(super) struct Categories(HashMap<Box<str>, Arc<str>>);
 
 impl Categories {
     const KNOWN: usize = 256;
