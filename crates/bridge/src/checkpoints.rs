@@ -17,9 +17,10 @@ use crate::routing::event_name;
 use crate::sinks::SinkHandle;
 use crate::state::{FileSessionStore, OwnedSession};
 
-/// How many events a checkpoint remembers at most, for a source that holds this many: as many as the poller does.
+/// How many events a checkpoint remembers at most, for a source that holds this many at a time. A process that dies leaves
+/// that many unacknowledged, and a busy vendor delivers new events first: this is room for many deaths in a row.
 pub(crate) fn remembered(max_in_flight: usize) -> usize {
-    (4 * max_in_flight).max(4096)
+    (16 * max_in_flight).max(1 << 17)
 }
 
 /// The exactly-once sinks of one source.

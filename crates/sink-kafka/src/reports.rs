@@ -49,7 +49,8 @@ impl Reports {
         })
     }
 
-    /// A ticket for the record at `index`; its report is waited for from now on.
+    /// A ticket for the record at `index`, or one of several for what belongs together (a failure among them counts); its
+    /// report is waited for from now on.
     pub(crate) fn ticket(self: &Arc<Self>, index: usize) -> Box<Ticket> {
         self.open.fetch_add(1, Ordering::AcqRel);
         Box::new(Ticket { reports: self.clone(), index })
@@ -113,7 +114,9 @@ impl Reports {
 impl Ticket {
     /// The report arrived. Called on librdkafka's polling thread.
     pub(crate) fn report(self, delivered: Delivered) {
-        if let Some(slot) = self.reports.slots().get_mut(self.index) {
+        if let Some(slot) = self.reports.slots().get_mut(self.index)
+            && !matches!(slot, Some(Delivered::Failed(_)))
+        {
             *slot = Some(delivered);
         }
         if matches!(delivered, Delivered::Failed(_)) {

@@ -79,14 +79,20 @@ fn records(topic: &Arc<str>, key: &str, numbers: std::ops::Range<usize>) -> Vec<
 }
 
 async fn publish(sink: &KafkaSink, records: &[Record]) -> Vec<Outcome> {
-    tokio::time::timeout(PATIENCE, sink.publish(Batch { source: "test", records }))
-        .await
-        .expect("outcomes in time")
+    publish_as(sink, "test", records).await
+}
+
+async fn publish_as(sink: &KafkaSink, source: &str, records: &[Record]) -> Vec<Outcome> {
+    tokio::time::timeout(PATIENCE, sink.publish(Batch { source, records })).await.expect("outcomes in time")
 }
 
 /// Offers the records as the bridge does, again those that come back for it. Gives the final outcomes, and the reasons
 /// of the retries.
 async fn settle(sink: &KafkaSink, records: &[Record]) -> (Vec<Outcome>, Vec<&'static str>) {
+    settle_as(sink, "test", records).await
+}
+
+async fn settle_as(sink: &KafkaSink, source: &str, records: &[Record]) -> (Vec<Outcome>, Vec<&'static str>) {
     let deadline = Instant::now() + PATIENCE;
     let mut fates: Vec<Option<Outcome>> = vec![None; records.len()];
     let mut open: Vec<usize> = (0..records.len()).collect();
@@ -95,7 +101,7 @@ async fn settle(sink: &KafkaSink, records: &[Record]) -> (Vec<Outcome>, Vec<&'st
         let offer: Vec<Record> = open.iter().map(|&index| records[index].clone()).collect();
         let mut pause = Duration::ZERO;
         let mut again = Vec::new();
-        for (index, outcome) in open.into_iter().zip(publish(sink, &offer).await) {
+        for (index, outcome) in open.into_iter().zip(publish_as(sink, source, &offer).await) {
             if let Outcome::Retry(retry) = &outcome {
                 assert!(Instant::now() < deadline, "still to be retried: {}", retry.detail);
                 reasons.push(retry.reason);
@@ -111,7 +117,11 @@ async fn settle(sink: &KafkaSink, records: &[Record]) -> (Vec<Outcome>, Vec<&'st
 }
 
 async fn confirm(sink: &KafkaSink, records: &[Record]) -> Vec<&'static str> {
-    let (outcomes, reasons) = settle(sink, records).await;
+    confirm_as(sink, "test", records).await
+}
+
+async fn confirm_as(sink: &KafkaSink, source: &str, records: &[Record]) -> Vec<&'static str> {
+    let (outcomes, reasons) = settle_as(sink, source, records).await;
     for (record, outcome) in records.iter().zip(outcomes) {
         assert!(matches!(outcome, Outcome::Confirmed(_)), "{}: {outcome:?}", record.message_id);
     }

@@ -37,7 +37,7 @@ use crate::record::HeaderStyle;
 pub use content::{confirmed_is_readable, content_unchanged};
 pub use exactly_once::{
     Instances, a_usurped_instance_publishes_nothing, exactly_once, forgets_what_is_acknowledged,
-    hands_on_the_session, takes_over_what_is_stored, two_lanes_of_one_source,
+    hands_on_the_session, remembers_much, takes_over_what_is_stored, two_lanes_of_one_source,
 };
 pub use lifecycle::{close, dropped_publish};
 pub use order::{concurrent_sources, one_outcome_per_record, order_per_key};

@@ -28,7 +28,8 @@ pub struct Identity {
 pub struct Member {
     /// The configured name.
     pub source: Arc<str>,
-    /// How many events its checkpoint remembers at most: more than can be unacknowledged at a time.
+    /// How many events its checkpoint and its pages remember at most: more than can be unacknowledged at the vendor at a
+    /// time. A process leaves up to `max_in_flight` when it dies, and a busy vendor may deliver new events first for long.
     pub remember: usize,
 }
 

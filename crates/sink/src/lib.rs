@@ -25,17 +25,18 @@ pub mod checkpoint;
 pub mod conformance;
 pub mod exactly_once;
 pub mod health;
+mod memory;
 pub mod outcome;
 pub mod progress;
 pub mod record;
 
 use async_trait::async_trait;
 
-pub use checkpoint::{Checkpoint, Held, Owner, Unreadable};
+pub use checkpoint::{Checkpoint, Owner, Remembered, Unreadable};
 pub use exactly_once::{Checkpoints, Claim, Identity, Member, shard_of};
 pub use health::{Health, HealthReporter, HealthWatch};
 pub use outcome::{Fatal, Outcome, Receipt, Refusal, RejectReason, Rejection, Retry};
-pub use progress::{Progress, Proposal, Usurped};
+pub use progress::{Held, Progress, Proposal, Usurped};
 pub use record::{Attribute, Header, HeaderName, Record};
 
 /// Records of one source for one sink, in the order in which they must stand in the destination.

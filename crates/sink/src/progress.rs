@@ -15,26 +15,35 @@
 //!   and whoever holds this progress must publish nothing more.
 //! - Records leave when the vendor has confirmed their event's acknowledgement, with the next checkpoint that is stored.
 //!   What is never confirmed (the vendor lost it with a session) is forgotten oldest first above a fixed number.
+//! - A checkpoint stays small, however much is remembered: see `memory`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::Record;
-use crate::checkpoint::{Checkpoint, Held, Owner};
+use crate::checkpoint::{Checkpoint, Owner, Remembered, VERSION, Written, WrittenPage, text};
+use crate::memory::{Limits, Memory, Turn};
+
+/// Events that stand in the checkpoint itself, at most: about 200 KB of text.
+const YOUNG: usize = 4096;
+/// Events of a page: about 50 KB.
+const PAGE: usize = 1024;
 
 /// Another instance has claimed the source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("instance {0} has taken over")]
 pub struct Usurped(pub Owner);
 
-/// The records of an event that the sink holds.
-#[derive(Debug, Default)]
-struct Entry {
-    event: Arc<str>,
-    records: Vec<Arc<str>>,
+/// A record by name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Held {
+    /// The record's own name ([`Record::message_id`]).
+    pub record: Arc<str>,
+    /// The name of its event ([`Record::event`]).
+    pub event: Arc<str>,
 }
 
 /// What a sink knows of a source.
@@ -45,12 +54,7 @@ pub struct Progress {
     revision: u64,
     session: Option<Box<RawValue>>,
     session_stored: bool,
-    /// By age; the stamp of an event is in `stamps`.
-    held: BTreeMap<u64, Entry>,
-    stamps: HashMap<Arc<str>, u64>,
-    next_stamp: u64,
-    /// How many events are remembered at most.
-    remember: usize,
+    memory: Memory,
     /// Acknowledged events that stored checkpoints may still name.
     forgotten: HashSet<Arc<str>>,
 }
@@ -61,7 +65,10 @@ pub struct Progress {
 pub struct Proposal {
     revision: u64,
     text: Bytes,
+    pages: Vec<(u32, Option<Bytes>)>,
     stored: Vec<Held>,
+    turns: Vec<Turn>,
+    removes: Vec<u32>,
     forgets: Vec<Arc<str>>,
     session: Option<Box<RawValue>>,
 }
@@ -72,9 +79,10 @@ impl Proposal {
         &self.text
     }
 
-    /// Whether it says anything new beside the records.
-    pub fn records(&self) -> usize {
-        self.stored.len()
+    /// The pages that have to be stored in the same step, before the checkpoint; `None`: the page is to be removed. Nearly
+    /// always there are none.
+    pub fn pages(&self) -> &[(u32, Option<Bytes>)] {
+        &self.pages
     }
 }
 
@@ -83,44 +91,31 @@ impl Progress {
     ///
     /// `remember` is how many events are remembered at most; it has to be more than can be unacknowledged at a time.
     pub fn claim(owner: Owner, remember: usize, read: Option<Checkpoint>) -> Self {
-        let mut progress = Self {
-            owner,
-            revision: 0,
-            session: None,
-            session_stored: false,
-            held: BTreeMap::new(),
-            stamps: HashMap::new(),
-            next_stamp: 0,
-            remember,
-            forgotten: HashSet::new(),
-        };
+        Self::with_limits(owner, Limits { young: YOUNG, page: PAGE, all: remember }, read)
+    }
+
+    fn with_limits(owner: Owner, limits: Limits, read: Option<Checkpoint>) -> Self {
+        let mut memory = Memory::new(limits);
+        let session = read.as_ref().and_then(|read| read.session.clone());
         if let Some(read) = read {
-            progress.session = read.session;
-            for held in read.records {
-                progress.hold(held);
-            }
+            memory.load(read);
         }
-        progress
+        Self { owner, revision: 0, session, session_stored: false, memory, forgotten: HashSet::new() }
     }
 
     /// Whether the sink holds this record already. An event that comes again counts as new among the remembered.
     pub fn recognise(&mut self, record: &Record) -> bool {
-        let Some(&stamp) = self.stamps.get(&record.event) else { return false };
-        let known = self.held.get(&stamp).is_some_and(|entry| entry.records.contains(&record.message_id));
-        if known && let Some(entry) = self.held.remove(&stamp) {
-            self.put(entry);
-        }
-        known
+        self.memory.recognise(&record.event, &record.message_id)
     }
 
     /// How many events are remembered.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.memory.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.len() == 0
     }
 
     /// The vendor's session, as it was claimed or told since.
@@ -135,8 +130,7 @@ impl Progress {
 
     /// The source goes on with this session.
     pub fn set_session(&mut self, session: Option<Box<RawValue>>) {
-        let text = |session: &Option<Box<RawValue>>| session.as_ref().map(|session| session.get().to_owned());
-        if text(&session) != text(&self.session) {
+        if session.as_deref().map(RawValue::get) != self.session().map(RawValue::get) {
             self.session = session;
             self.session_stored = false;
         }
@@ -144,9 +138,8 @@ impl Progress {
 
     /// The vendor will not deliver the event again: its acknowledgement is confirmed.
     pub fn acknowledged(&mut self, event: &str) {
-        if let Some((event, stamp)) = self.stamps.remove_entry(event) {
-            self.held.remove(&stamp);
-            self.forgotten.insert(event);
+        if let Some(remembered) = self.memory.forget(event) {
+            self.forgotten.insert(remembered.event);
         }
     }
 
@@ -158,34 +151,50 @@ impl Progress {
 
     /// The same for records that are at hand by name only.
     pub fn propose_named(&self, stored: Vec<Held>) -> Proposal {
-        let known = self.held.values().flat_map(|entry| {
-            entry.records.iter().map(|record| Held { record: record.clone(), event: entry.event.clone() })
+        let turns = self.memory.turns(stored.len());
+        let removes = self.memory.empty(&turns);
+        let turned = turns.iter().map(|turn| {
+            let page = WrittenPage { version: VERSION, page: turn.page, records: &self.memory.turned(turn) };
+            (turn.page, Some(text(&page)))
         });
-        let checkpoint = Checkpoint {
-            owner: self.owner.clone(),
-            revision: self.revision + 1,
-            session: self.session.clone(),
-            records: known.chain(stored.iter().cloned()).collect(),
-        };
-        Proposal {
-            revision: checkpoint.revision,
-            text: checkpoint.encode(),
-            stored,
-            forgets: self.forgotten.iter().cloned().collect(),
-            session: checkpoint.session,
-        }
+        let pages = turned.chain(removes.iter().map(|page| (*page, None))).collect();
+        let fresh: Vec<Remembered> = stored
+            .iter()
+            .map(|held| Remembered { event: held.event.clone(), records: vec![held.record.clone()] })
+            .collect();
+        let mut records = self.memory.young(&turns);
+        records.extend(&fresh);
+        let revision = self.revision + 1;
+        let (owner, session) = (&self.owner, &self.session);
+        let pages_entries = self.memory.index(&turns);
+        let text = text(&Written {
+            version: VERSION,
+            owner,
+            revision,
+            session,
+            records: &records,
+            pages: pages_entries,
+        });
+        let forgets = self.forgotten.iter().cloned().collect();
+        Proposal { revision, text, pages, stored, turns, removes, forgets, session: session.clone() }
     }
 
     /// The proposal and its records are stored.
     pub fn commit(&mut self, proposal: Proposal) {
-        let Proposal { revision, stored, forgets, session, .. } = proposal;
+        let Proposal { revision, stored, turns, removes, forgets, session, .. } = proposal;
         self.revision = revision;
         for event in forgets {
             self.forgotten.remove(&event);
         }
-        self.stored(session.as_deref());
-        for held in stored {
-            self.hold(held);
+        self.session_stored(session.as_deref());
+        self.memory.removed(&removes);
+        for turn in turns {
+            self.memory.turn(turn);
+        }
+        for Held { record, event } in stored {
+            // It came again after it was forgotten.
+            self.forgotten.remove(&event);
+            self.memory.hold(&event, &record);
         }
     }
 
@@ -194,53 +203,35 @@ impl Progress {
     /// # Errors
     /// Another instance owns the source.
     pub fn recover(&mut self, read: Option<Checkpoint>) -> Result<(), Usurped> {
-        // Somebody removed it. Nobody else has written one, so nobody else is there.
-        let Some(read) = read else { return Ok(()) };
+        let Some(read) = read else {
+            // Somebody removed it. Nobody else has written one, so nobody else is there.
+            self.memory.lose_pages();
+            self.session_stored = false;
+            return Ok(());
+        };
         if read.owner != self.owner {
             return Err(Usurped(read.owner));
         }
         self.revision = self.revision.max(read.revision);
-        self.stored(read.session.as_deref());
-        for held in read.records {
-            if !self.forgotten.contains(&held.event) {
-                self.hold(held);
-            }
+        self.session_stored(read.session.as_deref());
+        self.memory.load(read);
+        for event in std::mem::take(&mut self.forgotten) {
+            self.acknowledged(&event);
         }
         Ok(())
     }
 
-    fn stored(&mut self, session: Option<&RawValue>) {
-        self.session_stored = session.map(RawValue::get) == self.session().map(RawValue::get);
-    }
-
-    fn hold(&mut self, held: Held) {
-        // It came again after it was forgotten.
-        self.forgotten.remove(&held.event);
-        if let Some(&stamp) = self.stamps.get(&held.event) {
-            if let Some(entry) = self.held.get_mut(&stamp)
-                && !entry.records.contains(&held.record)
-            {
-                entry.records.push(held.record);
-            }
-            return;
-        }
-        self.put(Entry { event: held.event, records: vec![held.record] });
-        while self.held.len() > self.remember
-            && let Some((_, oldest)) = self.held.pop_first()
-        {
-            self.stamps.remove(&oldest.event);
-        }
-    }
-
-    fn put(&mut self, entry: Entry) {
-        self.stamps.insert(entry.event.clone(), self.next_stamp);
-        self.held.insert(self.next_stamp, entry);
-        self.next_stamp += 1;
+    fn session_stored(&mut self, stored: Option<&RawValue>) {
+        self.session_stored = stored.map(RawValue::get) == self.session().map(RawValue::get);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, HashMap};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn record(event: &str, letter: Option<&str>) -> Record {
@@ -257,7 +248,7 @@ mod tests {
     }
 
     fn read(text: &Bytes) -> Option<Checkpoint> {
-        Some(Checkpoint::decode(text).unwrap())
+        Some(Checkpoint::decode(text, |_| None).unwrap())
     }
 
     fn session(text: &str) -> Option<Box<RawValue>> {
@@ -360,5 +351,124 @@ mod tests {
         assert!(!progress.is_stale());
         let next = Progress::claim(Owner::random(), 3, read(&text));
         assert_eq!(next.session().map(RawValue::get), Some(r#"{"id":2}"#));
+    }
+
+    /// A destination: the checkpoint and its pages.
+    #[derive(Default)]
+    struct Stored {
+        text: Option<Bytes>,
+        pages: HashMap<u32, Bytes>,
+    }
+
+    impl Stored {
+        fn store(&mut self, proposal: &Proposal) {
+            self.text = Some(proposal.text().clone());
+            for (number, page) in proposal.pages() {
+                match page {
+                    Some(page) => self.pages.insert(*number, page.clone()),
+                    None => self.pages.remove(number),
+                };
+            }
+        }
+
+        fn read(&self) -> Option<Checkpoint> {
+            let text = self.text.as_ref()?;
+            assert!(Checkpoint::pages(text).unwrap().iter().all(|page| self.pages.contains_key(page)));
+            Some(Checkpoint::decode(text, |page| self.pages.get(&page).cloned()).unwrap())
+        }
+    }
+
+    const LIMITS: Limits = Limits { young: 6, page: 3, all: 40 };
+
+    #[test]
+    fn what_is_old_stands_in_pages_and_the_checkpoint_stays_small() {
+        let mut stored = Stored::default();
+        let mut progress = Progress::with_limits(Owner::random(), LIMITS, None);
+        for number in 0..20 {
+            let proposal = progress.propose([&record(&number.to_string(), None)]);
+            stored.store(&proposal);
+            progress.commit(proposal);
+            let read = stored.read().unwrap();
+            assert!(read.records.len() <= LIMITS.young, "{} young events", read.records.len());
+            assert_eq!(read.events().count(), number + 1);
+        }
+        assert_eq!(stored.pages.len(), 5);
+        let mut next = Progress::with_limits(Owner::random(), LIMITS, stored.read());
+        for number in 0..20 {
+            assert!(next.recognise(&record(&number.to_string(), None)), "{number}");
+        }
+        // A dead letter makes an old event young again.
+        let proposal = next.propose([&record("1", Some("letter"))]);
+        stored.store(&proposal);
+        next.commit(proposal);
+        for number in (0..20).filter(|number| ![1, 4, 17].contains(number)) {
+            next.acknowledged(&number.to_string());
+        }
+        let proposal = next.propose([]);
+        stored.store(&proposal);
+        next.commit(proposal);
+        assert_eq!(stored.pages.len(), 1, "pages without events are removed");
+        let names: Vec<String> =
+            stored.read().unwrap().events().map(|event| event.event.to_string()).collect();
+        assert_eq!(names, ["4", "17", "1"].map(String::from));
+        assert!(next.recognise(&record("1", None)) && next.recognise(&record("1", Some("letter"))));
+    }
+
+    proptest! {
+        /// Whatever happens between two checkpoints, and whichever of them was stored: a reader of the destination knows
+        /// exactly what was published and not acknowledged.
+        #[test]
+        fn the_destination_always_tells_what_it_holds(steps in proptest::collection::vec(any::<u8>(), 1..400)) {
+            let mut stored = Stored::default();
+            let mut truth: BTreeMap<String, bool> = BTreeMap::new();
+            let mut progress = Progress::with_limits(Owner::random(), LIMITS, None);
+            let claim = progress.propose([]);
+            stored.store(&claim);
+            progress.commit(claim);
+            let mut number = 0;
+            for step in steps {
+                // Events that are published, of which at most a few dozen are open.
+                let open: Vec<String> = truth.iter().filter(|(_, open)| **open).map(|(event, _)| event.clone()).collect();
+                let fresh = usize::from(step % 4).min(LIMITS.all - open.len());
+                let batch: Vec<Record> = (number..number + fresh).map(|n| record(&format!("{n:05}"), None)).collect();
+                number += fresh;
+                let proposal = progress.propose(&batch);
+                // While it is under way, some are acknowledged and some come again.
+                for (index, event) in open.iter().enumerate() {
+                    if (index + usize::from(step)) % 3 == 0 {
+                        progress.acknowledged(event);
+                        truth.insert(event.clone(), false);
+                    } else if index % 5 == 0 {
+                        prop_assert!(progress.recognise(&record(event, None)));
+                    }
+                }
+                let is_stored = step & 0x10 == 0;
+                if is_stored {
+                    stored.store(&proposal);
+                    truth.extend(batch.iter().map(|record| (record.event.to_string(), true)));
+                }
+                match step >> 5 {
+                    // The answer came.
+                    0..=3 if is_stored => progress.commit(proposal),
+                    // A new process takes over.
+                    4 => {
+                        progress = Progress::with_limits(Owner::random(), LIMITS, stored.read());
+                        let claim = progress.propose([]);
+                        stored.store(&claim);
+                        progress.commit(claim);
+                        // It does not know what was acknowledged since the last checkpoint: that is no harm.
+                        for (event, _) in truth.iter().filter(|(_, open)| !**open) {
+                            progress.acknowledged(event);
+                        }
+                    }
+                    // Nobody knows, and it is read back.
+                    _ => progress.recover(stored.read()).unwrap(),
+                }
+                for (event, open) in &truth {
+                    prop_assert_eq!(progress.recognise(&record(event, None)), *open, "event {}", event);
+                }
+                prop_assert!(stored.read().unwrap().records.len() <= LIMITS.young);
+            }
+        }
     }
 }

@@ -21,5 +21,6 @@ mod tests;
 pub mod topics;
 
 pub use broker::KafkaBroker;
+pub(crate) use process::quiet_port;
 pub use reader::{KafkaMessage, read_topic};
 pub use topics::{create_topic, delete_topic, topics};

@@ -4,3 +4,4 @@ pub mod kafka;
 pub mod native;
 pub mod nats;
 pub mod proxy;
+pub mod proxy_kafka;

@@ -1,6 +1,9 @@
 //! Exactly once against a real broker.
 
+mod commit;
 mod conformance;
+mod group;
+mod poison;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use crate::{KafkaSettings, KafkaSink};
 
 /// A new instance of the bridge named `bridge`.
 fn identity(bridge: &str, sources: &[&str]) -> Identity {
-    let member = |source: &&str| Member { source: Arc::from(*source), remember: 10_000 };
+    let member = |source: &&str| Member { source: Arc::from(*source), remember: 20_000 };
     Identity {
         bridge: bridge.to_owned(),
         sink: "lake".to_owned(),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext as _;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use viaduct_sink::Checkpoint;
 
+use super::ledger::page_of;
 use crate::producer::Context;
 use crate::tokens::Tokens;
 use crate::vitals::Vitals;
@@ -136,7 +138,8 @@ impl Checkpoints {
             }
         }
         committed.assign(&wanted).map_err(passing)?;
-        let mut last: HashMap<Arc<str>, Option<Vec<u8>>> = HashMap::new();
+        let mut last: HashMap<Arc<str>, Option<Bytes>> = HashMap::new();
+        let mut pages: HashMap<(Arc<str>, u32), Option<Bytes>> = HashMap::new();
         let mut heard = Instant::now();
         while !open.is_empty() {
             if self.closing.is_cancelled() {
@@ -146,8 +149,13 @@ impl Checkpoints {
                 Some(Ok(message)) => {
                     heard = Instant::now();
                     let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
-                    if let Some(key) = key.and_then(|key| keys.get(key)) {
-                        last.insert(Arc::clone(key), message.payload().map(<[u8]>::to_vec));
+                    let text = || message.payload().map(Bytes::copy_from_slice);
+                    if let Some(own) = key.and_then(|key| keys.get(key)) {
+                        last.insert(Arc::clone(own), text());
+                    } else if let Some((own, page)) = key.and_then(page_of)
+                        && let Some(own) = keys.get(own)
+                    {
+                        pages.insert((Arc::clone(own), page), text());
                     }
                 }
                 // Nothing is missing before it: the last stable offset was behind the end already.
@@ -167,7 +175,8 @@ impl Checkpoints {
         let mut read = HashMap::with_capacity(last.len());
         for (key, text) in last {
             let Some(text) = text else { continue };
-            let checkpoint = Checkpoint::decode(&text).map_err(|error| {
+            let page = |page| pages.get(&(Arc::clone(&key), page)).cloned().flatten();
+            let checkpoint = Checkpoint::decode(&text, page).map_err(|error| {
                 Trouble::Unreadable(format!(
                     "the checkpoint {key} in topic {TOPIC} cannot be read: {error}; run the version that wrote it, \
                      or delete it (a tombstone), after which what was published last may be published again"

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseRecord, Producer as _};
 use tracing::{debug, info, warn};
@@ -19,6 +20,8 @@ use crate::reports::Ticket;
 
 /// How long one call that fences may block. It is called again until it succeeds.
 const STEP: Duration = Duration::from_secs(1);
+/// How long one call that aborts may block.
+const ABORT_STEP: Duration = Duration::from_millis(100);
 /// How long fencing may take before health tells.
 const UNNOTICED: Duration = Duration::from_secs(3);
 /// The waits between attempts: from, to.
@@ -203,8 +206,8 @@ impl Shard {
         let mut result = Ok(());
         for (index, source) in sources.iter().enumerate() {
             let _sealing = self.sealing.lock().await;
-            let Some((key, text)) = self.ledger().propose(source) else { continue };
-            result = write_checkpoint(&round.generation, &key, &text, reports.ticket(index)).await;
+            let Some(texts) = self.ledger().propose(source) else { continue };
+            result = write_checkpoint(&round.generation, &texts, || reports.ticket(index)).await;
             if result.is_err() {
                 break;
             }
@@ -214,15 +217,21 @@ impl Shard {
     }
 }
 
-/// Hands a checkpoint over.
+/// Hands a checkpoint and its pages over.
 pub(super) async fn write_checkpoint(
     generation: &Generation,
-    key: &str,
-    text: &[u8],
-    ticket: Box<Ticket>,
+    texts: &[(Arc<str>, Option<Bytes>)],
+    ticket: impl Fn() -> Box<Ticket>,
 ) -> Result<(), Code> {
-    let message = BaseRecord::with_opaque_to(TOPIC, ticket).key(key.as_bytes()).payload(text);
-    hand_over(generation, message).await
+    for (key, text) in texts {
+        let message = BaseRecord::with_opaque_to(TOPIC, ticket()).key(key.as_bytes());
+        match text {
+            Some(text) => hand_over(generation, message.payload(&**text)).await?,
+            // A tombstone: compaction removes the page.
+            None => hand_over(generation, message).await?,
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn not_written(code: Code) -> String {
@@ -257,9 +266,18 @@ pub(super) async fn commit(generation: &Arc<Generation>, patience: Duration) -> 
     blocking(generation, move |generation| generation.producer().commit_transaction(patience)).await
 }
 
-/// Aborts.
+/// Aborts, in steps: each one drops what has come back into the queue (batches that were on their way behind a refused one
+/// are queued again), for which a single call would wait in vain.
 pub(super) async fn abort(generation: &Arc<Generation>, patience: Duration) -> Result<(), KafkaError> {
-    blocking(generation, move |generation| generation.producer().abort_transaction(patience)).await
+    let deadline = Instant::now() + patience;
+    loop {
+        let aborted =
+            blocking(generation, |generation| generation.producer().abort_transaction(ABORT_STEP)).await;
+        match aborted {
+            Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
+            aborted => return aborted,
+        }
+    }
 }
 
 /// Why the transaction under way has failed, where it has. (No call tells but one that a failed transaction refuses.)
@@ -268,7 +286,8 @@ pub(super) async fn state(generation: &Arc<Generation>) -> Option<Code> {
     (code != Code::State).then_some(code)
 }
 
-fn is_retriable(error: &KafkaError) -> bool {
+/// Whether calling again may help.
+pub(super) fn is_retriable(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Transaction(error) if error.is_retriable() && !error.is_fatal())
 }
 

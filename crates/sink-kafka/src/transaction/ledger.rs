@@ -34,6 +34,17 @@ struct Source {
     proposal: Option<Proposal>,
 }
 
+/// The key of a page of the checkpoint at `key`. Names have no slashes.
+fn page_key(key: &str, page: u32) -> String {
+    format!("{key}/{page}")
+}
+
+/// The key of the checkpoint that a page belongs to, and its number.
+pub(super) fn page_of(key: &str) -> Option<(&str, u32)> {
+    let (key, page) = key.rsplit_once('/')?;
+    Some((key, page.parse().ok()?))
+}
+
 /// Where a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -155,15 +166,18 @@ impl Ledger {
         }
     }
 
-    /// The key and text of a checkpoint that tells of all that is reserved.
-    pub(super) fn propose(&mut self, source: &str) -> Option<(Arc<str>, Bytes)> {
+    /// The keys and texts of a checkpoint that tells of all that is reserved, and of the pages that belong to it; without a
+    /// text: to be removed.
+    pub(super) fn propose(&mut self, source: &str) -> Option<Vec<(Arc<str>, Option<Bytes>)>> {
         let of = self.sources.get_mut(source)?;
         let proposal = of.progress.as_ref()?.propose_named(of.reserved.clone());
-        let text = proposal.text().clone();
+        let pages =
+            proposal.pages().iter().map(|(page, text)| (page_key(&of.key, *page).into(), text.clone()));
+        let whole = (Arc::clone(&of.key), Some(proposal.text().clone()));
+        let texts = pages.chain([whole]).collect();
         of.proposal = Some(proposal);
-        let key = Arc::clone(&of.key);
         self.touch(source);
-        Some((key, text))
+        Some(texts)
     }
 
     fn touch(&mut self, source: &str) {

@@ -5,21 +5,21 @@
 //! record gets its own answer, nobody ever reads it, and nobody else waits. Its transactional id is the shard's with
 //! `.probe` behind it; who fences it ends a probe and nothing else. It goes when it is not needed any more.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 use tracing::debug;
 use viaduct_sink::Record;
 
-use super::fence::{abort, begin, init, state, words};
+use super::fence::{abort, begin, init, is_retriable, state, words};
 use crate::classify::{Verdict, verdict};
 use crate::producer::{Context, Generation, Lane};
-use crate::publish::send;
+use crate::publish::{send, size};
 use crate::reports::{Delivered, Reports};
 use crate::tokens::Tokens;
 use crate::topics::Topics;
@@ -97,8 +97,14 @@ impl Probe {
             tokio::task::spawn_blocking(move || Generation::start(&config, Lane::OneByOne, 0, context));
         let made = made.await.map_err(|stopped| stopped.to_string())?.map_err(|error| error.to_string())?;
         let generation = Arc::new(made);
-        init(&generation).await.map_err(|error: KafkaError| words(&error))?;
-        Ok(generation)
+        let deadline = Instant::now() + ANSWERS;
+        loop {
+            match init(&generation).await {
+                Ok(()) => return Ok(generation),
+                Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
+                Err(error) => return Err(words(&error)),
+            }
+        }
     }
 
     /// Lets the producer go, unless it is at work.
@@ -123,24 +129,31 @@ async fn try_once(
     if begin(generation).await.is_err() {
         return false;
     }
-    let reports = Reports::new(records.len());
+    let changed = Arc::new(Notify::new());
+    let reports = Reports::waking(records.len(), Arc::clone(&changed));
     let mut unsent = Vec::new();
-    for (place, (_, record)) in records.iter().enumerate() {
-        if answers[place].is_some() {
-            continue;
-        }
+    // The largest first: where size is the trouble, the first answers tell of all.
+    let mut places: Vec<usize> = (0..records.len()).filter(|place| answers[*place].is_none()).collect();
+    places.sort_by_key(|place| Reverse(size(records[*place].1)));
+    for place in places {
+        let record = records[place].1;
         match send(generation, record, reports.ticket(place)).await {
             Ok(()) => {}
             Err(code) if verdict(code).lets_pass() => unsent.push((place, code)),
             Err(_) => break,
         }
     }
-    let Ok(delivered) = timeout(ANSWERS, reports.all()).await else {
-        // Its transaction ends with the next producer of this id.
-        return false;
-    };
+    reports.complete();
+    // After a failure the rest waits for the abort.
+    let answered = timeout(ANSWERS, async {
+        while !reports.done() && !reports.any_failed() {
+            changed.notified().await;
+        }
+    });
+    let answered = answered.await.is_ok();
     let cause = state(generation).await;
-    for (place, delivered) in delivered.into_iter().enumerate() {
+    let usable = abort(generation, ABORT).await.is_ok() && answered;
+    for (place, delivered) in reports.take().into_iter().enumerate() {
         match delivered {
             Some(Delivered::At { .. }) => answers[place] = Some(Ok(())),
             Some(Delivered::Failed(code)) if speaks(code) => answers[place] = Some(Err(code)),
@@ -156,7 +169,7 @@ async fn try_once(
             answer.get_or_insert(Err(cause));
         }
     }
-    abort(generation, ABORT).await.is_ok()
+    usable
 }
 
 /// Whether the code is an answer about the record or its topic.

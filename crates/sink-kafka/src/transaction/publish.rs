@@ -100,7 +100,9 @@ impl Shard {
         while !batch.settled() {
             self.recognise(source, &mut batch);
             self.look_up(&mut batch).await;
-            self.examine(&mut batch).await;
+            if !self.examine(&mut batch).await {
+                continue;
+            }
             if batch.settled() {
                 break;
             }
@@ -132,8 +134,9 @@ impl Shard {
         }
     }
 
-    /// Records that their topic may refuse are tried beforehand, where nobody sees them.
-    async fn examine(&self, batch: &mut Batch<'_>) {
+    /// Records that their topic may refuse are tried beforehand, where nobody sees them. `false`: not all have an answer.
+    async fn examine(&self, batch: &mut Batch<'_>) -> bool {
+        let mut all_answered = true;
         let now = Instant::now();
         if !self.isolation.any(now) && batch.suspects.is_empty() {
             self.probe.rest();
@@ -177,7 +180,7 @@ impl Shard {
                         }
                     }
                     // Nobody answered for it: look again.
-                    None => all_taken = false,
+                    None => (all_taken, all_answered) = (false, false),
                 }
             }
             if all_taken && batch.too_large {
@@ -185,6 +188,7 @@ impl Shard {
                 self.shrink_batches(bytes);
             }
         }
+        all_answered
     }
 
     /// Hands the open records over, and waits for the end of the transaction.
@@ -232,9 +236,9 @@ impl Shard {
             if !spoiled {
                 let _sealing = self.sealing.lock().await;
                 let proposed = self.ledger().propose(source);
-                if let Some((key, text)) = proposed {
-                    let ticket = reports.ticket(count);
-                    spoiled = write_checkpoint(&round.generation, &key, &text, ticket).await.is_err();
+                if let Some(texts) = proposed {
+                    let ticket = || reports.ticket(count);
+                    spoiled = write_checkpoint(&round.generation, &texts, ticket).await.is_err();
                 }
             }
             seat.seal(&reports, spoiled);
@@ -282,7 +286,13 @@ impl Shard {
                 continue;
             };
             match no {
-                Verdict::TooLarge | Verdict::Refused | Verdict::Neighbour | Verdict::InvalidTopic => {
+                // The brokers name the records of a batch that they refuse for these reasons (KIP-467).
+                Verdict::Refused if matches!(code, Code::InvalidRecord | Code::InvalidTimestamp) => {
+                    explained = true;
+                    batch.fates[index] = Some(no.outcome(&record.destination, code));
+                }
+                Verdict::Neighbour => explained = true,
+                Verdict::TooLarge | Verdict::Refused | Verdict::InvalidTopic => {
                     explained = true;
                     self.isolation.begin(&record.destination, now);
                     batch.suspects.insert(index);

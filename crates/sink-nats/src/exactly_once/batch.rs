@@ -18,8 +18,9 @@ use async_nats::{HeaderMap, header};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 use viaduct_faults::{Mistake, Moment, crash_point, makes};
-use viaduct_sink::{Outcome, Record, RejectReason, Rejection};
+use viaduct_sink::{Outcome, Proposal, Record, RejectReason, Rejection};
 
+use super::checkpoint;
 use super::verdict::{self, Heard, Verdict};
 use crate::epoch::{Call, Epoch, Note, SendError};
 use crate::message;
@@ -118,16 +119,33 @@ impl<'a> AtomicBatch<'a> {
         headers
     }
 
-    /// Sends it with the checkpoint `text`, which replaces the one at `expected`, and waits for its end.
+    /// Sends it with the checkpoint that is proposed, which replaces the one at `expected`, and waits for its end.
     ///
     /// With `loud` every message is answered, so that the one to blame is named. A claim is the batch without records.
-    pub(crate) async fn commit(mut self, subject: &str, text: Bytes, expected: u64, loud: bool) -> Verdict {
+    pub(crate) async fn commit(
+        mut self,
+        subject: &str,
+        proposal: &Proposal,
+        expected: u64,
+        loud: bool,
+    ) -> Verdict {
+        let bare = self.messages.is_empty();
+        for (page, text) in proposal.pages() {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::NATS_EXPECTED_STREAM, self.stream());
+            headers.insert(header::NATS_ROLLUP, "sub");
+            let headers = self.numbered(headers);
+            let subject = checkpoint::page_subject(subject, *page).into();
+            // A page that is no longer needed becomes an empty message, until its number is used again.
+            self.messages.push(Outgoing { subject, headers, payload: text.clone().unwrap_or_default() });
+        }
+        let text = proposal.text().clone();
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_EXPECTED_STREAM, self.stream());
         headers.insert(header::NATS_ROLLUP, "sub");
         headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
         // The mistake: whoever published between reading and claiming is not noticed.
-        if !(self.messages.is_empty() && makes(Mistake::ReadBeforeFencing)) {
+        if !(bare && makes(Mistake::ReadBeforeFencing)) {
             headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         }
         let headers = self.numbered(headers);

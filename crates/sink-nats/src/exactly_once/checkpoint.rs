@@ -6,14 +6,17 @@
 //! answer from the past too, for a while. Therefore nothing is decided by a read alone: the next batch carries the
 //! sequence that was read, and the server stores it only if that is still the checkpoint's.
 
+use std::collections::HashMap;
+
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::RequestErrorKind;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::RawMessage;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
-use viaduct_sink::{Checkpoint, Fatal, Identity};
+use viaduct_sink::{Checkpoint, Fatal, Identity, Unreadable};
 
 use crate::epoch::Epoch;
 use crate::supervisor::Shared;
@@ -23,13 +26,21 @@ pub(crate) const ROOT: &str = "_viaduct.checkpoint.";
 
 /// The subjects of the checkpoints of one sink: narrow, because streams must not share a subject.
 pub(crate) fn filter(identity: &Identity) -> String {
-    subject(identity, "*")
+    subject(identity, ">")
 }
 
 /// The subject of a source's checkpoint.
 pub(crate) fn subject(identity: &Identity, source: &str) -> String {
     format!("{ROOT}{}", identity.checkpoint_key(source))
 }
+
+/// The subject of a page of the checkpoint on `subject`.
+pub(crate) fn page_subject(subject: &str, page: u32) -> String {
+    format!("{subject}.{page}")
+}
+
+/// How often a checkpoint is read again whose pages do not fit: another instance may be writing.
+const READINGS: usize = 5;
 
 /// What stands there.
 #[derive(Debug, Default)]
@@ -58,8 +69,38 @@ struct Found {
     message: RawMessage,
 }
 
-/// Reads the checkpoint on `subject` from the leader of the stream.
+/// Reads the checkpoint on `subject` and its pages from the leader of the stream.
 pub(crate) async fn read(shared: &Shared, epoch: &Epoch, subject: &str) -> Result<Stored, ReadError> {
+    let mut before = None;
+    for _ in 0..READINGS {
+        let Some((sequence, text)) = last(shared, epoch, subject).await? else {
+            return Ok(Stored::default());
+        };
+        let mut pages = HashMap::new();
+        let numbers = Checkpoint::pages(&text);
+        for &page in numbers.iter().flatten() {
+            if let Some((_, text)) = last(shared, epoch, &page_subject(subject, page)).await? {
+                pages.insert(page, text);
+            }
+        }
+        match Checkpoint::decode(&text, |page| pages.remove(&page)) {
+            Ok(checkpoint) => return Ok(Stored { sequence, checkpoint: Some(checkpoint) }),
+            // The pages are of another checkpoint than the one that was read before them.
+            Err(Unreadable::Page(_)) if before != Some(sequence) => before = Some(sequence),
+            Err(error) => {
+                let stream = &shared.checked.settings.stream;
+                return Err(ReadError::Fatal(Fatal::Broken(format!(
+                    "the checkpoint on {subject} (stream {stream}, sequence {sequence}) cannot be used: {error}. If nothing \
+                     else writes there, remove it; events that the vendor delivers again are then published again"
+                ))));
+            }
+        }
+    }
+    Err(ReadError::Away("the checkpoint changes while it is read".to_owned()))
+}
+
+/// The last message on `subject`: its sequence and its text.
+async fn last(shared: &Shared, epoch: &Epoch, subject: &str) -> Result<Option<(u64, Bytes)>, ReadError> {
     let stream = &shared.checked.settings.stream;
     let context = async_nats::jetstream::new(epoch.client().clone());
     let request = json!({ "last_by_subj": subject });
@@ -74,7 +115,7 @@ pub(crate) async fn read(shared: &Shared, epoch: &Epoch, subject: &str) -> Resul
     let found: Found = match answer {
         Ok(Response::Ok(found)) => found,
         Ok(Response::Err { error }) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => {
-            return Ok(Stored::default());
+            return Ok(None);
         }
         Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
             return Err(ReadError::NoStream);
@@ -99,13 +140,8 @@ pub(crate) async fn read(shared: &Shared, epoch: &Epoch, subject: &str) -> Resul
         }
     };
     let sequence = found.message.sequence;
-    let broken = |why: String| {
-        ReadError::Fatal(Fatal::Broken(format!(
-            "the checkpoint on {subject} (stream {stream}, sequence {sequence}) cannot be used: {why}. If nothing else \
-             writes there, remove it; events that the vendor delivers again are then published again"
-        )))
-    };
-    let message = StreamMessage::try_from(found.message).map_err(|error| broken(error.to_string()))?;
-    let checkpoint = Checkpoint::decode(&message.payload).map_err(|error| broken(error.to_string()))?;
-    Ok(Stored { sequence, checkpoint: Some(checkpoint) })
+    let message = StreamMessage::try_from(found.message).map_err(|error| {
+        ReadError::Away(format!("cannot read the checkpoint from stream {stream}: {error}"))
+    })?;
+    Ok(Some((sequence, message.payload)))
 }

@@ -98,7 +98,7 @@ impl Source {
                 Claim { session: progress.session().map(ToOwned::to_owned), remembered: progress.len() };
             let proposal = progress.propose([]);
             let batch = AtomicBatch::new(&self.shared, epoch, report.max_message_size);
-            match batch.commit(&self.subject, proposal.text().clone(), sequence, false).await {
+            match batch.commit(&self.subject, &proposal, sequence, false).await {
                 Verdict::Committed(sequence) => {
                     progress.commit(proposal);
                     if let Some(session) = self.early_session.take() {
@@ -134,7 +134,7 @@ impl Source {
         };
         let proposal = owned.progress.propose(records);
         owned.certain = false;
-        let verdict = batch.commit(&self.subject, proposal.text().clone(), owned.sequence, loud).await;
+        let verdict = batch.commit(&self.subject, &proposal, owned.sequence, loud).await;
         if let Verdict::Committed(sequence) = verdict {
             owned.progress.commit(proposal);
             owned.sequence = sequence;

@@ -5,6 +5,7 @@
 mod access;
 mod conforms;
 mod delivery;
+mod exactly_once;
 mod outages;
 mod refusals;
 mod support;

@@ -54,7 +54,7 @@ pub(crate) fn identity(sources: &[&str]) -> Identity {
         bridge: "viaduct".to_owned(),
         sink: "bus".to_owned(),
         owner: Owner::random(),
-        sources: sources.iter().map(|source| Member { source: (*source).into(), remember: 5_000 }).collect(),
+        sources: sources.iter().map(|source| Member { source: (*source).into(), remember: 20_000 }).collect(),
     }
 }
 

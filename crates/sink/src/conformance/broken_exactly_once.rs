@@ -12,7 +12,7 @@ use super::exactly_once::{Instances, exactly_once};
 use crate::outcome::Position;
 use crate::{
     Batch, Checkpoint, Checkpoints, Claim, Fatal, HealthReporter, HealthWatch, Outcome, Owner, Progress,
-    Receipt, Sink,
+    Proposal, Receipt, Sink,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ enum Fault {
     StoresSeldom,
     /// Writes no session.
     LosesSession,
+    /// Stores the checkpoint without its pages.
+    LosesPages,
     /// Never removes a session.
     KeepsSession,
     /// Writes the batch back to front.
@@ -47,11 +49,25 @@ enum Fault {
 struct Destination {
     records: HashMap<Arc<str>, Vec<Vec<u8>>>,
     checkpoints: HashMap<String, Bytes>,
+    pages: HashMap<(String, u32), Bytes>,
 }
 
 impl Destination {
     fn checkpoint(&self, source: &str) -> Option<Checkpoint> {
-        self.checkpoints.get(source).map(|text| Checkpoint::decode(text).unwrap())
+        let page = |page| self.pages.get(&(source.to_owned(), page)).cloned();
+        let text = self.checkpoints.get(source)?;
+        Some(Checkpoint::decode(text, page).unwrap_or_else(|error| panic!("exactly once: {error}")))
+    }
+
+    fn keep(&mut self, source: &str, proposal: &Proposal, fault: Fault) {
+        for (number, page) in proposal.pages().iter().filter(|_| fault != Fault::LosesPages) {
+            let key = (source.to_owned(), *number);
+            match page {
+                Some(page) => self.pages.insert(key, page.clone()),
+                None => self.pages.remove(&key),
+            };
+        }
+        self.checkpoints.insert(source.to_owned(), proposal.text().clone());
     }
 }
 
@@ -71,8 +87,8 @@ impl Memory {
         let mut known = self.progress.lock().unwrap();
         let progress = known.entry(source.to_owned()).or_insert_with(|| {
             let read = destination.checkpoint(source).filter(|_| self.fault != Fault::ReadsNothing);
-            let progress = Progress::claim(self.owner.clone(), 4096, read);
-            destination.checkpoints.insert(source.to_owned(), progress.propose([]).text().clone());
+            let progress = Progress::claim(self.owner.clone(), 20_000, read);
+            destination.keep(source, &progress.propose([]), self.fault);
             progress
         });
         if self.fault != Fault::IgnoresOwner
@@ -106,7 +122,7 @@ impl Memory {
         let mut batches = self.batches.lock().unwrap();
         *batches += 1;
         if self.fault != Fault::StoresSeldom || *batches % 2 == 0 {
-            destination.checkpoints.insert(source.to_owned(), proposal.text().clone());
+            destination.keep(source, &proposal, self.fault);
         }
         progress.commit(proposal);
         Ok(outcomes)
@@ -157,7 +173,7 @@ impl Checkpoints for Memory {
     fn acknowledged(&self, source: &str, event: &str) {
         self.with(source, |progress| match self.fault {
             Fault::ForgetsNothing => {}
-            Fault::ForgetsAll => *progress = Progress::claim(self.owner.clone(), 4096, None),
+            Fault::ForgetsAll => *progress = Progress::claim(self.owner.clone(), 20_000, None),
             _ => progress.acknowledged(event),
         });
     }
@@ -215,6 +231,7 @@ async fn every_fault_is_caught() {
         Fault::StoresSeldom,
         Fault::LosesSession,
         Fault::KeepsSession,
+        Fault::LosesPages,
         Fault::Reorders,
     ] {
         let caught = run(fault).await.expect_err(&format!("{fault:?} is not caught"));

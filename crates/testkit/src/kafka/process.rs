@@ -158,7 +158,7 @@ fn gone(pid: u32) -> bool {
 ///
 /// While a broker is away its clients knock at its port again and again. From the kernel's range one of these
 /// connections could get that very port as its own, connect to itself and keep the broker from coming back.
-pub(super) fn quiet_port() -> Result<u16> {
+pub(crate) fn quiet_port() -> Result<u16> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u32 = 20_000;
     const COUNT: u32 = 12_000;

@@ -9,7 +9,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::topics::{PATIENCE, consumer};
+use super::topics::{PATIENCE, consumer, settings};
 
 /// One message of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +35,12 @@ impl KafkaMessage {
     }
 }
 
+/// How long a reader waits for the end of transactions. A broker answers a commit before it has written the markers that
+/// make it visible, which it does some milliseconds later.
+const MARKERS: Duration = Duration::from_secs(3);
+
 /// Reads everything that a `read_committed` consumer can see in `topic` now, from the beginning up to the high watermarks
-/// at the call, ordered by partition and offset. A missing topic is empty. Where a transaction is still open, it reads
+/// at the call, ordered by partition and offset. A missing topic is empty. Where a transaction stays open, it reads
 /// up to its first message.
 pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<KafkaMessage>> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
@@ -49,10 +53,17 @@ pub async fn read_topic(bootstrap: &str, topic: &str) -> Result<Vec<KafkaMessage
 fn read(bootstrap: &str, topic: &str) -> Result<Vec<KafkaMessage>> {
     let consumer = consumer(bootstrap)?;
     let mut open = BTreeMap::new();
+    let undecided: BaseConsumer = settings(bootstrap).set("isolation.level", "read_uncommitted").create()?;
+    let markers = Instant::now() + MARKERS;
     for partition in partitions(&consumer, topic)? {
-        let (low, high) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
-        if high > low {
-            open.insert(partition, high);
+        let (low, high) = undecided.fetch_watermarks(topic, partition, PATIENCE)?;
+        let mut stable = consumer.fetch_watermarks(topic, partition, PATIENCE)?.1;
+        while stable < high && Instant::now() < markers {
+            std::thread::sleep(Duration::from_millis(2));
+            stable = consumer.fetch_watermarks(topic, partition, PATIENCE)?.1;
+        }
+        if stable > low {
+            open.insert(partition, stable);
         }
     }
     let ends = open.clone();

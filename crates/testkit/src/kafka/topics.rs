@@ -88,7 +88,8 @@ pub(super) fn consumer(bootstrap: &str) -> Result<BaseConsumer> {
         .create()?)
 }
 
-fn settings(bootstrap: &str) -> ClientConfig {
+/// What all clients of the tests have in common.
+pub(super) fn settings(bootstrap: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", bootstrap)
