@@ -1,6 +1,6 @@
 //! The destinations: what is readable in them, and what they make of requests.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use viaduct_sink::Record;
@@ -24,9 +24,22 @@ pub(super) enum Request {
     /// Reads the checkpoint, committed data only.
     Read,
     /// Stores records and their checkpoint in one step.
-    Commit { token: Option<u64>, records: Vec<Record>, checkpoint: Bytes, claim: bool },
+    Commit {
+        token: Option<u64>,
+        records: Vec<Record>,
+        pages: Vec<(u32, Option<Bytes>)>,
+        checkpoint: Bytes,
+        claim: bool,
+    },
     /// Stores records one by one.
     Append(Vec<Record>),
+}
+
+/// A checkpoint and its pages.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Found {
+    pub(super) text: Bytes,
+    pub(super) pages: BTreeMap<u32, Bytes>,
 }
 
 /// What a destination answers.
@@ -35,7 +48,7 @@ pub(super) enum Answer {
     /// The producer's epoch.
     Fenced(u64),
     /// The checkpoint with its sequence.
-    Read(u64, Option<Bytes>),
+    Read(u64, Option<Found>),
     /// It is stored; the sequence.
     Committed(u64),
     /// Another producer, or another checkpoint, came in between. Nothing is stored.
@@ -59,7 +72,7 @@ pub(super) struct Stored {
 pub(super) struct Broker {
     pub(super) rules: Rules,
     pub(super) log: Vec<Stored>,
-    checkpoint: Option<Bytes>,
+    checkpoint: Option<Found>,
     sequence: u64,
     epoch: u64,
     /// The instance whose claim was stored last.
@@ -121,7 +134,7 @@ impl Broker {
                 Answer::Fenced(self.epoch)
             }
             Request::Read => Answer::Read(self.sequence, self.checkpoint.clone()),
-            Request::Commit { token, records, checkpoint, claim } => {
+            Request::Commit { token, records, pages, checkpoint, claim } => {
                 let current = if self.rules == Rules::Transactions { self.epoch } else { self.sequence };
                 if token.is_some_and(|token| token != current) {
                     return Answer::Stale;
@@ -132,7 +145,14 @@ impl Broker {
                 for record in records {
                     self.store(record.clone(), by);
                 }
-                self.checkpoint = Some(checkpoint.clone());
+                let found = self.checkpoint.get_or_insert_default();
+                found.text = checkpoint.clone();
+                for (page, text) in pages {
+                    match text {
+                        Some(text) => drop(found.pages.insert(*page, text.clone())),
+                        None => drop(found.pages.remove(page)),
+                    }
+                }
                 self.sequence += records.len() as u64 + 1;
                 if *claim {
                     self.owner = Some(by);

@@ -10,7 +10,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::value::RawValue;
 use viaduct_faults::{Mistake, makes};
 use viaduct_sink::outcome::Position;
@@ -19,8 +18,10 @@ use viaduct_sink::{
     Retry,
 };
 
-use super::broker::{Answer, Broker, Request, Rules};
+use super::broker::{Answer, Broker, Found, Request, Rules};
 
+/// How many events stand in a checkpoint itself and in each of its pages: few, so that there are pages.
+const PAGES: (usize, usize) = (4, 2);
 /// How many records go into an atomic batch.
 const BATCH: usize = 3;
 
@@ -57,7 +58,7 @@ pub(super) struct Client {
     progress: Option<Progress>,
     told: Option<Option<Box<RawValue>>>,
     /// What was read before fencing, by mistake.
-    early: Option<(u64, Option<Bytes>)>,
+    early: Option<(u64, Option<Found>)>,
     /// The epoch, or the checkpoint's sequence.
     token: u64,
     queue: Vec<(usize, Vec<Record>)>,
@@ -161,10 +162,10 @@ impl Client {
 
     fn commit(&mut self, records: Vec<Record>, claim: bool) -> Option<Request> {
         let proposal = self.progress.as_ref()?.propose(&records);
-        let checkpoint = proposal.text().clone();
+        let (checkpoint, pages) = (proposal.text().clone(), proposal.pages().to_vec());
         self.proposal = Some(proposal);
         let blind = claim && self.rules == Rules::Batches && makes(Mistake::ReadBeforeFencing);
-        Some(Request::Commit { token: (!blind).then_some(self.token), records, checkpoint, claim })
+        Some(Request::Commit { token: (!blind).then_some(self.token), records, pages, checkpoint, claim })
     }
 
     /// The next part of the round under way, or of a new one.
@@ -313,13 +314,16 @@ impl Client {
         }
     }
 
-    fn read(&mut self, sequence: u64, text: Option<Bytes>) -> &'static str {
+    fn read(&mut self, sequence: u64, found: Option<Found>) -> &'static str {
         if self.rules == Rules::Batches {
             self.token = sequence;
         }
-        let read = text.map(|text| Checkpoint::decode(&text).expect("what was written can be read"));
+        let read = found.map(|mut found| {
+            Checkpoint::decode(&found.text, |page| found.pages.remove(&page))
+                .expect("what was written can be read")
+        });
         if !self.claimed {
-            self.progress = Some(Progress::claim(self.owner.clone(), self.remember, read));
+            self.progress = Some(Progress::claim_in_pages(self.owner.clone(), self.remember, PAGES, read));
             self.standing = Standing::Claim;
             return "claims";
         }

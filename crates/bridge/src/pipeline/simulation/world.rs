@@ -780,9 +780,11 @@ fn words(flight: &Flight) -> String {
 
 fn answer_words(answer: &Answer) -> String {
     match answer {
-        Answer::Read(sequence, read) => {
-            let read = read.as_ref().map(|text| String::from_utf8_lossy(text).into_owned());
-            format!("at {sequence} stands {}", read.as_deref().unwrap_or("nothing"))
+        Answer::Read(sequence, None) => format!("at {sequence} stands nothing"),
+        Answer::Read(sequence, Some(found)) => {
+            let pages = found.pages.iter().map(|(page, text)| (page, String::from_utf8_lossy(text)));
+            let pages: Vec<_> = pages.collect();
+            format!("at {sequence} stands {} {pages:?}", String::from_utf8_lossy(&found.text))
         }
         other => format!("{other:?}"),
     }
