@@ -2,7 +2,7 @@
 //! corpus among the ordinary tests.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -51,9 +51,9 @@ pub fn event_response(body: &[u8]) {
             let raw = raw(&entry);
             assert!(text.contains(raw), "an entry is a piece of the response: {raw}");
             let again = parse_entry(raw.to_owned(), api, now);
-            assert_eq!(again.identity(), entry.identity(), "an entry by itself is the same entry: {raw}");
-            assert_eq!(is_event(&again), is_event(&entry), "{raw}");
+            assert_eq!(is_event(&again), is_event(&entry), "an entry by itself is the same entry: {raw}");
             if let Entry::Event(event) = &entry {
+                assert_eq!(again.identity(), entry.identity(), "{raw}");
                 assert!(!event.id().is_empty() && is_json(event.raw().as_bytes()), "{raw}");
                 if let Payload::Json(json) = event.payload() {
                     assert!(is_json(json.as_bytes()), "{raw}");
@@ -252,37 +252,153 @@ fn page_text(page: &viaduct_sink::checkpoint::Page) -> Bytes {
     page.to_string().into()
 }
 
-/// Runs a target over the inputs of a directory; returns how many there are.
-///
-/// # Errors
-/// The directory cannot be read.
-pub fn replay(directory: &Path, target: impl Fn(&[u8])) -> std::io::Result<usize> {
-    let mut count = 0;
-    for file in std::fs::read_dir(directory)? {
-        target(&std::fs::read(file?.path())?);
-        count += 1;
-    }
-    Ok(count)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 4] = [
+        ("event_response", event_response),
+        ("configuration", configuration),
+        ("template", template),
+        ("checkpoint", checkpoint),
+    ];
+
+    fn corpus(name: &str) -> Vec<Vec<u8>> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
+        let read = |directory: &Path| -> std::io::Result<Vec<(PathBuf, Vec<u8>)>> {
+            let files = fs::read_dir(directory)?.map(|file| file.map(|file| file.path()));
+            files.map(|file| file.and_then(|file| Ok((file.clone(), fs::read(file)?)))).collect()
+        };
+        let mut inputs = read(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+        inputs.sort();
+        assert!(inputs.len() > 5, "{name} has {} inputs", inputs.len());
+        inputs.into_iter().map(|(_, input)| input).collect()
+    }
 
     /// The fuzz targets compile and hold for their corpus, without a fuzzer.
     #[test]
     fn the_corpus_of_every_target_passes() {
-        let targets: [(&str, fn(&[u8])); 4] = [
-            ("event_response", event_response),
-            ("configuration", configuration),
-            ("template", template),
-            ("checkpoint", checkpoint),
+        for (name, target) in TARGETS {
+            corpus(name).iter().for_each(|input| target(input));
+        }
+    }
+
+    /// What a fuzzer without eyes would do to an input.
+    #[derive(Debug, Clone)]
+    enum Edit {
+        Replace(usize, Vec<u8>),
+        Insert(usize, Vec<u8>),
+        Remove(usize, usize),
+        /// A piece of another input of the corpus: which, from where, how long.
+        Splice(usize, usize, usize, usize),
+    }
+
+    fn edits() -> impl Strategy<Value = Vec<Edit>> {
+        let piece = prop_oneof![
+            prop::collection::vec(any::<u8>(), 1..4),
+            prop::sample::select(vec![
+                &b"\""[..],
+                b"{",
+                b"}",
+                b"[",
+                b"]",
+                b",",
+                b":",
+                b"\\",
+                b"\\u",
+                b"\\ud83d",
+                b"\n",
+                b"\0",
+                b"null",
+                b"'",
+                b"\"\"\"",
+                b"=",
+                b"#",
+                b".",
+                b"..",
+                b"-1",
+                b"1e999",
+                b"18446744073709551616",
+                b"{a}",
+                b"*",
+                b">",
+                b"/",
+                b"\xc3",
+                b"\xef\xbb\xbf",
+                b"\xe2\x80\xa8",
+                b"[[",
+                b"]]",
+                b"{ env = \"X\" }",
+            ])
+            .prop_map(<[u8]>::to_vec),
         ];
-        for (name, target) in targets {
-            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
-            let inputs =
-                replay(&directory, target).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
-            assert!(inputs > 5, "{name} has {inputs} inputs");
+        let at = 0usize..2000;
+        let edit = prop_oneof![
+            (at.clone(), piece.clone()).prop_map(|(at, piece)| Edit::Replace(at, piece)),
+            (at.clone(), piece).prop_map(|(at, piece)| Edit::Insert(at, piece)),
+            (at.clone(), 1usize..20).prop_map(|(at, length)| Edit::Remove(at, length)),
+            (at.clone(), 0usize..20, at, 1usize..60)
+                .prop_map(|(at, of, from, length)| Edit::Splice(at, of, from, length)),
+        ];
+        prop::collection::vec(edit, 1..8)
+    }
+
+    fn edited(corpus: &[Vec<u8>], seed: usize, edits: &[Edit]) -> Vec<u8> {
+        let mut input = corpus[seed % corpus.len()].clone();
+        for edit in edits {
+            let place = |at: usize| at % (input.len() + 1);
+            match edit {
+                Edit::Replace(at, piece) => {
+                    let at = place(*at);
+                    let end = (at + piece.len()).min(input.len());
+                    input.splice(at..end, piece.iter().copied());
+                }
+                Edit::Insert(at, piece) => {
+                    let at = place(*at);
+                    input.splice(at..at, piece.iter().copied());
+                }
+                Edit::Remove(at, length) => {
+                    let at = place(*at);
+                    let end = (at + length).min(input.len());
+                    input.drain(at..end);
+                }
+                Edit::Splice(at, of, from, length) => {
+                    let other = &corpus[of % corpus.len()];
+                    let from = from % (other.len() + 1);
+                    let end = (from + length).min(other.len());
+                    let at = place(*at);
+                    input.splice(at..at, other[from..end].iter().copied());
+                }
+            }
+        }
+        input
+    }
+
+    /// More of them for a longer run: `VIADUCT_FUZZ_CASES`.
+    fn cases() -> u32 {
+        std::env::var("VIADUCT_FUZZ_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
+
+        /// So do its neighbours.
+        #[test]
+        fn what_is_like_the_corpus_passes(seed in 0usize..20, edits in edits()) {
+            static CORPORA: LazyLock<[Vec<Vec<u8>>; 4]> = LazyLock::new(|| TARGETS.map(|(name, _)| corpus(name)));
+            for ((name, target), corpus) in TARGETS.into_iter().zip(&*CORPORA) {
+                let input = edited(corpus, seed, &edits);
+                let passed = std::panic::catch_unwind(|| target(&input));
+                prop_assert!(passed.is_ok(), "{} fails for {:?}", name, String::from_utf8_lossy(&input));
+            }
         }
     }
 }
