@@ -35,6 +35,9 @@ pub(super) struct Setup {
     pub(super) letters_to_a: bool,
 }
 
+/// Broker, topic, key and instance: records of which the order counts.
+type Line = (usize, Arc<str>, Option<Arc<str>>, usize);
+
 /// A request to a destination.
 #[derive(Debug)]
 struct Flight {
@@ -63,7 +66,7 @@ pub(super) struct World {
     /// Something happened after which at-least-once sinks may hold an event twice.
     disturbed: bool,
     /// The last event, in the order of its instance, per broker, topic, key and instance.
-    last: HashMap<(usize, Arc<str>, Option<Arc<str>>, usize), usize>,
+    last: HashMap<Line, usize>,
     without_id: usize,
     healing: bool,
     broken: Option<String>,
@@ -220,7 +223,7 @@ impl World {
     /// Sends what the clients have to send.
     fn ask_clients(&mut self, at: usize) -> bool {
         let mut asked = false;
-        for client in 0..BROKERS.len() {
+        for (client, name) in BROKERS.into_iter().enumerate() {
             let instance = &mut self.instances[at];
             if !instance.may_ask(client) {
                 continue;
@@ -235,7 +238,7 @@ impl World {
                     answer: None,
                     orphan: false,
                 };
-                let line = format!("#{} → {}: {}", flight.by, BROKERS[client], words(&flight));
+                let line = format!("#{} → {name}: {}", flight.by, words(&flight));
                 self.tell(line);
                 self.flights.push(flight);
                 asked = true;
