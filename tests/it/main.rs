@@ -13,6 +13,7 @@ mod dead_letters;
 mod kit;
 mod main_path;
 mod outage;
+mod records;
 mod routing;
 mod session;
 mod state;

@@ -58,7 +58,7 @@ to = "{name}.all"
 [[route]]
 match = ["*.Idle", "messaging.EntitySendText"]
 sink = "bus"
-to = "{name}.{{category}}.{{name}}.{{userId}}"
+to = "{name}.{{category}}.{{name}}.{{userId:plain}}"
 key = ["ehubSessionId", "userId"]
 
 [[route]]
@@ -128,7 +128,7 @@ sink = "none"
     let subjects: Vec<&str> = messages.iter().map(|message| message.subject.as_str()).collect();
     let idle = format!("{name}.engagementCenter.Idle.u-1");
     // Both sources have the same organisation and the same event: the second one is a duplicate by its Nats-Msg-Id.
-    assert_eq!(subjects, [idle.as_str(), &format!("{name}.messaging.EntitySendText.99_b7.x")]);
+    assert_eq!(subjects, [idle.as_str(), &format!("{name}.messaging.EntitySendText.99_b7_x")]);
     assert_eq!(messages[0].header("ce-subject"), Some("215"));
     assert_eq!(messages[1].header("ce-subject"), Some("14"));
     assert_eq!(messages[0].header("ce-type"), Some("com.alvaria.engagementCenter.Idle"));

@@ -1,5 +1,6 @@
 //! `viaduct check`: everything that is wrong with a configuration, or what a right one means.
 
+mod routes;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -9,6 +10,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use self::routes::RouteTable;
 use self::summary::Summary;
 
 use crate::cli::CheckArgs;
@@ -21,10 +23,26 @@ use crate::exit::{Exit, Failure};
 /// 78 with all mistakes; with `strict` also where there are only warnings. With `json` the mistakes are part of the
 /// output, and the failure only counts them.
 pub(crate) fn check(args: &CheckArgs, out: &mut impl Write) -> Result<(), Failure> {
-    report(args.config.load_input()?, args.strict, args.json, out)
+    let show = Show { strict: args.strict, json: args.json, routes: args.routes };
+    report(args.config.load_input()?, show, out)
 }
 
-fn report(input: LoadInput, strict: bool, json: bool, out: &mut impl Write) -> Result<(), Failure> {
+/// What `check --routes` prints of a configuration.
+#[cfg(test)]
+pub(crate) fn routes_of(config: &crate::config::Config) -> String {
+    RouteTable::of(config).to_string()
+}
+
+/// How the report is to be.
+#[derive(Debug, Clone, Copy, Default)]
+struct Show {
+    strict: bool,
+    json: bool,
+    routes: bool,
+}
+
+fn report(input: LoadInput, show: Show, out: &mut impl Write) -> Result<(), Failure> {
+    let Show { strict, json, routes } = show;
     let (report, failure) = match load(input) {
         Ok(loaded) => {
             let count = loaded.warnings.len();
@@ -33,13 +51,16 @@ fn report(input: LoadInput, strict: bool, json: bool, out: &mut impl Write) -> R
                     format!("{count} warning{} in the configuration", if count == 1 { "" } else { "s" });
                 Failure::new(Exit::Config, message, "mend them, or leave out --strict")
             });
-            let summary = Summary::of(&loaded.config);
+            // For a person the table takes the place of the summary.
+            let summary = (json || !routes).then(|| Summary::of(&loaded.config));
+            let event_types = routes.then(|| RouteTable::of(&loaded.config));
             (
                 Report {
                     ok: failure.is_none(),
                     mistakes: None,
                     warnings: loaded.warnings,
-                    summary: Some(summary),
+                    summary,
+                    event_types,
                 },
                 failure,
             )
@@ -50,7 +71,13 @@ fn report(input: LoadInput, strict: bool, json: bool, out: &mut impl Write) -> R
                 format!("{count} mistake{} in the configuration", if count == 1 { "" } else { "s" });
             let failure = Failure::new(Exit::Config, message, "");
             (
-                Report { ok: false, mistakes: Some(mistakes), warnings: Vec::new(), summary: None },
+                Report {
+                    ok: false,
+                    mistakes: Some(mistakes),
+                    warnings: Vec::new(),
+                    summary: None,
+                    event_types: None,
+                },
                 Some(failure),
             )
         }
@@ -86,12 +113,17 @@ struct Report {
     warnings: Vec<Mistake>,
     #[serde(flatten)]
     summary: Option<Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_types: Option<RouteTable>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(summary) = &self.summary {
             summary.fmt(f)?;
+        }
+        if let Some(table) = &self.event_types {
+            table.fmt(f)?;
         }
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;

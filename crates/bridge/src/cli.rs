@@ -52,6 +52,12 @@ pub(crate) struct RunArgs {
     /// The configuration.
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Poll and route, print the records, publish and acknowledge nothing
+    ///
+    /// Ends at SIGTERM or SIGINT, or when it has shown as many events as the source may hold unacknowledged. The vendor
+    /// delivers all of them again to the next run.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Where the configuration comes from. Precedence: flags, then VIADUCT__… variables, then the file.
@@ -125,6 +131,9 @@ pub(crate) struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Show where each of the documented event types would go
+    #[arg(long)]
+    pub(crate) routes: bool,
     /// Treat warnings as mistakes (exit 78)
     #[arg(long)]
     pub(crate) strict: bool,

@@ -21,7 +21,7 @@ use crate::pipeline::lane::Lane;
 use crate::pipeline::repeats::Repeats;
 use crate::pipeline::settle::MAX_SINKS;
 use crate::pipeline::source::{SinkLane, Source};
-use crate::routing::{DeadLetterRoute, Router};
+use crate::routing::{DeadLetterRoute, Masks, Router};
 use crate::sinks::{self, SinkHandle};
 use crate::source_settings;
 use crate::state::StateDir;
@@ -39,6 +39,7 @@ pub(crate) struct Engine {
     telemetry: Arc<Telemetry>,
     sinks: Vec<Arc<SinkHandle>>,
     unacknowledged: usize,
+    masks: Option<Arc<Masks>>,
     _state: StateDir,
 }
 
@@ -77,6 +78,7 @@ impl Engine {
                 "split the deployment",
             ));
         }
+        let masks = Masks::of(config)?;
         let telemetry = Telemetry::new();
         let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
@@ -93,6 +95,7 @@ impl Engine {
             telemetry,
             sinks,
             unacknowledged: 0,
+            masks,
             _state: state,
         };
         let last_resort = sinks::local_dead_letters(&engine._state.dead_letters())?;
@@ -181,6 +184,7 @@ impl Engine {
         let pipeline = Source {
             name: name.clone(),
             deliveries,
+            masks: self.masks.clone(),
             router,
             lanes,
             dead_letters,
@@ -293,7 +297,8 @@ fn spawn_lane(
     }
 }
 
-fn poller_failure(source: &str, error: &PollerError) -> Failure {
+/// Why a bridge ends when a poller did.
+pub(crate) fn poller_failure(source: &str, error: &PollerError) -> Failure {
     match error {
         PollerError::CredentialsRefused(_) => Failure::new(
             Exit::NoPerm,

@@ -223,7 +223,8 @@ dir = "./events"
 "#;
 
 const ROUTES: &str = r#"
-# All matching routes apply, the first match per sink wins. "*" in a pattern stands for any characters.
+# All matching routes apply, the first match per sink wins. "*" in a pattern stands for any characters, "!" takes back:
+# match = ["engagementCenter.*", "!*.Idle"]. `viaduct check --routes` shows where each type of event would go.
 # An event that no route matches becomes a dead letter; sink = "none" drops those it matches.
 "#;
 
@@ -231,12 +232,14 @@ const KAFKA_ROUTE: &str = r#"
 [[route]]
 match = ["*"]
 sink = "kafka"
-# Fields in braces: org, source, category, name, eventType, kind, and any field of the event.
+# Fields in braces: org, source, category, name, eventType, kind, and any field of the event, also by its path.
 to = "via.{category}"
 # The first of these fields that an event has is its key: what has one key keeps its order.
 key = ["interactionId", "sessionId", "userId", "ehubSessionId", "correlationId"]
-# "unwrapped": the payload as JSON; "raw": the vendor's bytes.
+# "unwrapped": the payload as JSON; "raw": the vendor's bytes; "payload": that alone; "cloudevents": structured JSON.
 #format = "unwrapped"
+# Further headers, constant or made of the event's fields.
+#headers = { x-team = "billing", x-agent = "{userId}" }
 "#;
 
 const NATS_ROUTE: &str = r#"
@@ -258,6 +261,11 @@ to = "{category}"
 "#;
 
 const TAIL: &str = r#"
+# What nobody behind the bridge may see: "redact", "last4", "hash" (with hash_key, at least 16 characters) or "drop".
+#[mask]
+#fields = { phoneNumber = "last4", "*.lastName" = "redact" }
+#honour_is_masked = true
+
 # Events that can never be published as routed are kept as JSON Lines under state.dir, with the reason.
 
 [state]

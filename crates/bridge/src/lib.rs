@@ -9,6 +9,10 @@ mod checkpoints;
 mod cli;
 mod config;
 mod demo;
+#[cfg(test)]
+mod docs;
+mod documented;
+mod dry_run;
 mod engine;
 mod exit;
 #[doc(hidden)]
@@ -53,7 +57,7 @@ fn command(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
             let config = configured(&args.config)?;
-            block_on(run::run(&config))
+            if args.dry_run { block_on(dry_run::dry_run(&config)) } else { block_on(run::run(&config)) }
         }
         Command::Demo(args) => block_on(demo::demo(&args)),
         Command::Simulate(args) => block_on(simulate::simulate(*args)),

@@ -102,6 +102,8 @@ struct Inner {
     /// Length of the category within the type; `None` where the type has no category.
     category_len: Option<u32>,
     hash: ContentHash,
+    /// What the vendor's text hashed to, where this one was rewritten.
+    vendors_hash: ContentHash,
 }
 
 /// One event. `Debug` shows its type and id, never its payload.
@@ -114,7 +116,15 @@ impl Event {
         let category_len = event_type.find('.').filter(|&dot| dot > 0).map(|dot| dot as u32);
         let published = fields.published_time.as_ref().map(|text| text.get(&fields.body));
         let hash = ContentHash::of(event_type, published, payload_of(&fields));
-        Self(Arc::new(Inner { category_len, hash, fields }))
+        Self(Arc::new(Inner { category_len, hash, vendors_hash: hash, fields }))
+    }
+
+    /// This event, just made, as a rewritten form of one that the vendor sent.
+    fn standing_for(mut self, vendors_hash: ContentHash) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.vendors_hash = vendors_hash;
+        }
+        self
     }
 
     fn text<'a>(&'a self, text: &'a Text) -> &'a str {
@@ -193,13 +203,13 @@ impl Event {
         self.0.fields.payload_span.map(|span| span.start as usize - entry..span.end as usize - entry)
     }
 
-    /// What the event is recognised by when it comes again.
+    /// What the event is recognised by when it comes again: what the vendor sent, also where this text is another.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        Identity { id: self.0.fields.id.clone(), hash: self.0.hash }
+        Identity { id: self.0.fields.id.clone(), hash: self.0.vendors_hash }
     }
 
-    /// The hash of what the event says.
+    /// The hash of what the event says here: of the vendor's text, or of [`Entry::rewritten`]'s.
     #[must_use]
     pub fn content_hash(&self) -> ContentHash {
         self.0.hash
@@ -364,8 +374,29 @@ impl Entry {
     pub fn identity(&self) -> Identity {
         match self {
             Self::Event(event) => event.identity(),
+            Self::Malformed(malformed) => malformed.identity(),
+        }
+    }
+
+    /// The same entry with another text, in which fields are masked, say. It is recognised as the entry that the vendor
+    /// sent ([`Entry::identity`]); everything else is read from the new text.
+    ///
+    /// An entry that is malformed stays so, for the same reason, whatever its new text is.
+    #[must_use]
+    pub fn rewritten(&self, raw: String) -> Self {
+        match self {
+            Self::Event(event) => {
+                let (api, received_at) = (event.api(), event.received_at());
+                match crate::parse::parse_entry(raw, api, received_at) {
+                    Self::Event(new) => Self::Event(new.standing_for(event.0.vendors_hash)),
+                    Self::Malformed(new) => Self::Malformed(new.standing_for(event.0.vendors_hash)),
+                }
+            }
             Self::Malformed(malformed) => {
-                Identity::new(malformed.id().unwrap_or_default(), malformed.content_hash())
+                let old = &malformed.0;
+                let span = Span { start: 0, end: raw.len() as u32 };
+                let new = Malformed::new(Arc::new(raw), span, old.id.clone(), old.detail.clone());
+                Self::Malformed(new.reasoned(old.reason).standing_for(old.vendors_hash))
             }
         }
     }
@@ -401,6 +432,8 @@ struct MalformedInner {
     detail: Box<str>,
     event: Option<Event>,
     hash: ContentHash,
+    /// What the vendor's text hashed to, where this one was rewritten.
+    vendors_hash: ContentHash,
 }
 
 impl Malformed {
@@ -412,7 +445,25 @@ impl Malformed {
     ) -> Self {
         let hash = ContentHash::of_raw(&body[entry.range()]);
         let reason = MalformedReason::Malformed;
-        Self(Arc::new(MalformedInner { body, entry, id, reason, detail: detail.into(), event: None, hash }))
+        let detail = detail.into();
+        let inner = MalformedInner { body, entry, id, reason, detail, event: None, hash, vendors_hash: hash };
+        Self(Arc::new(inner))
+    }
+
+    /// This entry, just made, for that reason.
+    fn reasoned(mut self, reason: MalformedReason) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.reason = reason;
+        }
+        self
+    }
+
+    /// This entry, just made, as a rewritten form of one that the vendor sent.
+    fn standing_for(mut self, vendors_hash: ContentHash) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.vendors_hash = vendors_hash;
+        }
+        self
     }
 
     pub(crate) fn without_id(event: Event, detail: impl Into<Box<str>>) -> Self {
@@ -424,6 +475,7 @@ impl Malformed {
             reason: MalformedReason::NoId,
             detail: detail.into(),
             hash: event.content_hash(),
+            vendors_hash: event.0.vendors_hash,
             event: Some(event),
         }))
     }
@@ -458,10 +510,16 @@ impl Malformed {
         self.0.event.as_ref()
     }
 
-    /// The hash of its content.
+    /// The hash of its content here: of the vendor's text, or of [`Entry::rewritten`]'s.
     #[must_use]
     pub fn content_hash(&self) -> ContentHash {
         self.0.hash
+    }
+
+    /// What it is recognised by when it comes again; the id is empty where it has none.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity::new(self.id().unwrap_or_default(), self.0.vendors_hash)
     }
 }
 

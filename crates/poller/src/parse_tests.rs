@@ -284,6 +284,32 @@ fn an_entry_can_be_parsed_alone() {
 }
 
 #[test]
+fn a_rewritten_entry_says_something_else_and_is_the_same_one() {
+    let body = list(&[&good(1), r#"{"eventType":"a.B","payload":"secret"}"#, r#"{"eventId":"3","secret"}"#]);
+    for entry in v3(&body) {
+        let raw = match &entry {
+            Entry::Event(_) => good(1).replace("\"payload\":\"", "\"payload\":\"masked"),
+            Entry::Malformed(_) => entry.raw().replace("secret", "masked"),
+        };
+        let rewritten = entry.rewritten(raw.clone());
+        assert_eq!((rewritten.raw(), rewritten.identity()), (raw.as_str(), entry.identity()));
+        match (&entry, &rewritten) {
+            (Entry::Event(old), Entry::Event(new)) => {
+                assert_ne!(new.content_hash(), old.content_hash());
+                assert_eq!((new.id(), new.event_type()), (old.id(), old.event_type()));
+                assert!(matches!(new.payload(), Payload::Text(text) if text.starts_with("masked")));
+                assert_eq!(rewritten.rewritten(entry.raw().to_owned()).identity(), entry.identity());
+            }
+            (Entry::Malformed(old), Entry::Malformed(new)) => {
+                assert_ne!(new.content_hash(), old.content_hash());
+                assert_eq!((new.id(), new.reason(), new.detail()), (old.id(), old.reason(), old.detail()));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn debug_output_has_no_payload() {
     let entries = v3(&list(&[
         r#"{"eventId":"1","eventType":"a.B","payload":"4111111111111111"}"#,

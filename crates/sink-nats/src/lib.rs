@@ -25,10 +25,14 @@
 //! **A "no" that somebody can mend** (no stream for the subject, not permitted, full) is a retry with its refusal;
 //! what can never be stored (too large, not a subject) is rejected and holds nothing back.
 //!
+//! All of this is delivery at least once. With [`NatsSettings::exactly_once`] records go in atomic batches together with
+//! a checkpoint that names them, and the checkpoint decides after every failure: `exactly_once`.
+//!
 //! - [`settings`]: what a caller gives; all mistakes that need no server to be seen
 //! - `supervisor`: connects, creates or verifies the stream, connects again
 //! - `epoch`: one connection, its answers and its end
 //! - `publish`: one batch over as many epochs as it takes
+//! - `exactly_once`: sources that own a checkpoint, and batches that are stored whole or not at all
 //! - `schedule`: which record may be sent next
 //! - `answer`: what the server's answers mean
 //! - `message`, `subject`: headers and subjects

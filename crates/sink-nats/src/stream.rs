@@ -353,3 +353,7 @@ impl Api<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

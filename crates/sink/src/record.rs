@@ -90,6 +90,20 @@ pub enum HeaderStyle {
 }
 
 impl Attribute {
+    /// The attribute's own name, as the CloudEvents JSON format writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SpecVersion => "specversion",
+            Self::Id => "id",
+            Self::Source => "source",
+            Self::Type => "type",
+            Self::Subject => "subject",
+            Self::Time => "time",
+            Self::CorrelationId => "correlationid",
+            Self::SchemaVersion => "schemaversion",
+        }
+    }
+
     const fn kafka(self) -> &'static str {
         match self {
             Self::SpecVersion => "ce_specversion",

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::config::{
-    Api, Config, DeadLetter, Delivery, Format, Sink, SinkKind, Target, duration_text, size_text,
+    Api, Config, DeadLetter, Delivery, Mask, Sink, SinkKind, Target, duration_text, size_text,
 };
 
 /// What a configuration means. Holds no secret, and nothing that could hold one.
@@ -16,6 +16,9 @@ pub(super) struct Summary {
     sinks: Vec<SinkSummary>,
     routes: Vec<RouteSummary>,
     dead_letters: String,
+    /// What is masked, in words; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mask: Option<String>,
     state_dir: String,
     admin: String,
 }
@@ -67,20 +70,17 @@ impl Summary {
             subscriptions: source.subscriptions.len(),
         });
         let routes = config.routes.iter().map(|route| {
-            let patterns = route.patterns.iter().map(ToString::to_string).collect();
+            let patterns = route.match_texts();
             match &route.target {
                 Target::Drop => {
                     RouteSummary { patterns, sink: None, to: None, key: Vec::new(), format: None }
                 }
-                Target::Sink { sink, to, key, format } => RouteSummary {
+                Target::Sink { sink, to, key, format, .. } => RouteSummary {
                     patterns,
                     sink: Some(config.sink(*sink).name.clone()),
                     to: Some(to.to_string()),
-                    key: key.clone(),
-                    format: Some(match format {
-                        Format::Unwrapped => "unwrapped",
-                        Format::Raw => "raw",
-                    }),
+                    key: key.iter().map(ToString::to_string).collect(),
+                    format: Some(format.word()),
                 },
             }
         });
@@ -97,10 +97,18 @@ impl Summary {
                     config.state_dir.display()
                 ),
             },
+            mask: config.mask.as_ref().map(mask),
             state_dir: config.state_dir.display().to_string(),
             admin: config.admin.map_or_else(|| "off".to_owned(), |address| format!("http://{address}/")),
         }
     }
+}
+
+/// The rules, in words.
+fn mask(mask: &Mask) -> String {
+    let rules = mask.rules.iter().map(|rule| format!("{} ({})", rule.path, rule.action.word()));
+    let honoured = mask.honour_is_masked.then(|| "what the vendor calls masked".to_owned());
+    rules.chain(honoured).collect::<Vec<_>>().join(", ")
 }
 
 impl SinkSummary {
@@ -179,6 +187,9 @@ impl fmt::Display for Summary {
             }
         }
         writeln!(f, "dead letters: {}", self.dead_letters)?;
+        if let Some(mask) = &self.mask {
+            writeln!(f, "mask: {mask}")?;
+        }
         writeln!(f, "state: {}", self.state_dir)?;
         writeln!(f, "admin: {}", self.admin)
     }

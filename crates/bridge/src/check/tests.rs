@@ -43,11 +43,11 @@ type = "stdout"
 match = ["engagementCenter.*", "outreach.*"]
 sink = "lake"
 [[route]]
-match = ["*"]
+match = ["*", "!chat.*"]
 sink = "bus"
 key = []
 [[route]]
-match = ["*"]
+match = ["*", "!chat.*"]
 sink = "archive"
 format = "raw"
 [[route]]
@@ -55,6 +55,9 @@ match = ["chat.*"]
 sink = "none"
 [dead_letter]
 sink = "lake"
+[mask]
+fields = { phoneNumber = "last4", name = "hash" }
+hash_key = "c4n4ry-c4n4ry-c4n4ry"
 "#;
 
 /// The output, and the failure.
@@ -64,7 +67,7 @@ fn checked(text: &str, strict: bool, json: bool) -> (String, Result<(), Failure>
     fs::write(&file, text).unwrap();
     let input = LoadInput { file: Some(file), ..LoadInput::default() };
     let mut out = Vec::new();
-    let result = report(input, strict, json, &mut out);
+    let result = report(input, Show { strict, json, routes: false }, &mut out);
     let directory = format!("{}/", dir.path().display());
     (String::from_utf8(out).unwrap().replace(&directory, ""), result)
 }
@@ -87,10 +90,11 @@ fn what_a_right_configuration_means() {
     sink out: stdout, standard output
       at least once: events are acknowledged only after they are here
     route engagementCenter.* outreach.* -> lake via.{category}, unwrapped, key: interactionId or sessionId or userId or ehubSessionId or correlationId
-    route * -> bus via.{org}.{category}.{name}, unwrapped, key: none
-    route * -> archive {category}, raw, key: interactionId or sessionId or userId or ehubSessionId or correlationId
+    route * !chat.* -> bus via.{org}.{category}.{name}, unwrapped, key: none
+    route * !chat.* -> archive {category}, raw, key: interactionId or sessionId or userId or ehubSessionId or correlationId
     route chat.* -> dropped where nothing else matches
     dead letters: lake via.dead-letter; what that refuses: JSON Lines under ./viaduct-state
+    mask: phoneNumber (last4), name (hash), what the vendor calls masked
     state: ./viaduct-state
     admin: http://127.0.0.1:9464/
     warning: viaduct.toml:30:1: [sink.out] receives nothing: no route goes to it
@@ -178,7 +182,8 @@ fn the_same_as_json() {
         },
         {
           "match": [
-            "*"
+            "*",
+            "!chat.*"
           ],
           "sink": "bus",
           "to": "via.{org}.{category}.{name}",
@@ -187,7 +192,8 @@ fn the_same_as_json() {
         },
         {
           "match": [
-            "*"
+            "*",
+            "!chat.*"
           ],
           "sink": "archive",
           "to": "{category}",
@@ -211,6 +217,7 @@ fn the_same_as_json() {
         }
       ],
       "dead_letters": "lake via.dead-letter; what that refuses: JSON Lines under ./viaduct-state",
+      "mask": "phoneNumber (last4), name (hash), what the vendor calls masked",
       "state_dir": "./viaduct-state",
       "admin": "http://127.0.0.1:9464/"
     }
@@ -290,4 +297,78 @@ fn mistakes_as_json_are_the_output() {
       "warnings": []
     }
     "#);
+}
+
+/// The table's lines, columns apart.
+fn table(text: &str) -> Vec<Vec<String>> {
+    let dir = TempDir::new().unwrap();
+    let file: PathBuf = dir.path().join("viaduct.toml");
+    fs::write(&file, text).unwrap();
+    let input = LoadInput { file: Some(file), ..LoadInput::default() };
+    let mut out = Vec::new();
+    report(input, Show { routes: true, ..Show::default() }, &mut out).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    out.lines()
+        .map(|line| {
+            line.split("  ").map(|cell| cell.trim().to_owned()).filter(|cell| !cell.is_empty()).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_documented_type_is_in_the_table_of_routes() {
+    let table = table(&RIGHT.replace("match = [\"*\", \"!chat.*\"]", "match = [\"messaging.*\"]"));
+    let head = ["EVENT TYPE", "SINK", "DESTINATION", "FORMAT", "KEY"];
+    assert_eq!(table[0], head);
+    for event_type in crate::documented::event_types() {
+        let lines: Vec<_> = table.iter().filter(|line| line[0] == event_type).collect();
+        let sinks: Vec<_> = lines.iter().map(|line| line[1].as_str()).collect();
+        match event_type.split_once('.').unwrap() {
+            ("messaging", name) => {
+                assert_eq!(sinks, ["bus", "archive"]);
+                assert_eq!(lines[0][2..], [&format!("via.acme.messaging.{name}"), "unwrapped", "none"]);
+            }
+            (category, _) => {
+                assert_eq!(sinks, ["lake"]);
+                assert_eq!(lines[0][2], format!("via.{category}"));
+            }
+        }
+    }
+    let notes: Vec<_> = table.iter().filter(|line| line[0].starts_with("route ")).collect();
+    assert_eq!(
+        notes,
+        [&["route 4 (chat.*) matches no documented event type: it waits for undocumented ones"]]
+    );
+}
+
+#[test]
+fn the_table_tells_what_is_dropped_and_what_is_unrouted() {
+    let routes = "[[route]]\nmatch = [\"outreach.*\"]\nsink = \"none\"\n[[route]]\nmatch = [\"messaging.*\"]\nsink = \"bus\"\nto = \"via.{org}.{userId}\"\n";
+    let (head, _) = RIGHT.split_once("[[route]]").unwrap();
+    let table = table(&format!("{head}{routes}"));
+    let of = |event_type: &str| table.iter().find(|line| line[0] == event_type).unwrap()[1..].to_vec();
+    assert_eq!(of("outreach.status"), ["(dropped)"]);
+    assert_eq!(of("engagementCenter.Idle"), ["(dead letters)"]);
+    assert_eq!(of("messaging.EntityList")[..2], ["bus", "via.acme.{userId}"]);
+}
+
+#[test]
+fn the_table_as_json_has_a_line_per_record() {
+    let dir = TempDir::new().unwrap();
+    let file: PathBuf = dir.path().join("viaduct.toml");
+    fs::write(&file, RIGHT).unwrap();
+    let input = LoadInput { file: Some(file), ..LoadInput::default() };
+    let mut out = Vec::new();
+    report(input, Show { routes: true, json: true, strict: false }, &mut out).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    let row = &report["event_types"][0];
+    assert_eq!(
+        (&row["type"], &row["fate"]),
+        (&"engagementCenter.AcceptCallTimeout".into(), &"published".into())
+    );
+    assert_eq!(
+        (&row["route"], &row["sink"], &row["to"]),
+        (&1.into(), &"lake".into(), &"via.engagementCenter".into())
+    );
+    assert_eq!(report["sinks"][0]["name"], "lake");
 }

@@ -1,6 +1,7 @@
 //! The configuration after every check: past this file nothing is a string that might mean something, and `None`
 //! only ever means "the user chose to have none".
 
+mod mask;
 mod sink;
 mod source;
 
@@ -11,11 +12,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub(crate) use self::mask::*;
 pub(crate) use self::sink::*;
 pub(crate) use self::source::*;
 
 use super::pattern::Pattern;
-use super::template::Template;
+use super::template::{KeyPart, Template};
 
 /// A whole, valid configuration.
 ///
@@ -32,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) routes: Vec<Route>,
     /// `[dead_letter]`
     pub(crate) dead_letter: DeadLetter,
+    /// `[mask]`; `None`: nothing is masked.
+    pub(crate) mask: Option<Mask>,
     /// `state.dir`
     pub(crate) state_dir: PathBuf,
     /// `admin.listen`; `None`: `"off"`.
@@ -68,6 +72,8 @@ pub(crate) struct Bridge {
 pub(crate) struct Route {
     /// The route applies when one of them matches the `eventType`; never empty.
     pub(crate) patterns: Vec<Pattern>,
+    /// The `!` patterns: the route does not apply when one of them matches.
+    pub(crate) exclusions: Vec<Pattern>,
     /// What becomes of the events.
     pub(crate) target: Target,
 }
@@ -76,6 +82,29 @@ impl Route {
     /// Whether the route applies to events of this type.
     pub(crate) fn matches(&self, event_type: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.matches(event_type))
+            && !self.exclusions.iter().any(|pattern| pattern.matches(event_type))
+    }
+
+    /// The positions of the routes that apply to a type: all that match, but the first one per sink alone. A route with
+    /// `sink = "none"` counts only where nothing else matches, but is among them.
+    pub(crate) fn applying(routes: &[Self], event_type: &str) -> Vec<usize> {
+        let mut taken: Vec<SinkIndex> = Vec::new();
+        let mut applying = Vec::new();
+        for (index, route) in routes.iter().enumerate().filter(|(_, route)| route.matches(event_type)) {
+            match &route.target {
+                Target::Sink { sink, .. } if taken.contains(sink) => continue,
+                Target::Sink { sink, .. } => taken.push(*sink),
+                Target::Drop => {}
+            }
+            applying.push(index);
+        }
+        applying
+    }
+
+    /// `match` as it was written, exclusions last.
+    pub(crate) fn match_texts(&self) -> Vec<String> {
+        let excluded = self.exclusions.iter().map(|pattern| format!("!{pattern}"));
+        self.patterns.iter().map(ToString::to_string).chain(excluded).collect()
     }
 }
 
@@ -90,10 +119,12 @@ pub(crate) enum Target {
         sink: SinkIndex,
         /// Topic, subject or file name.
         to: Template,
-        /// Fields of which the first usable one is the key; empty: no key.
-        key: Vec<String>,
+        /// Of which the first usable one is the key; empty: no key.
+        key: Vec<KeyPart>,
         /// The form of the record's value.
         format: Format,
+        /// Further headers of the record, by name; names are unique, whatever their case.
+        headers: Vec<(String, Template)>,
     },
 }
 
@@ -115,6 +146,22 @@ pub(crate) enum Format {
     Unwrapped,
     /// The vendor's event object, byte for byte.
     Raw,
+    /// The payload alone.
+    Payload,
+    /// Structured CloudEvents JSON.
+    CloudEvents,
+}
+
+impl Format {
+    /// The word that `format` takes.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Unwrapped => "unwrapped",
+            Self::Raw => "raw",
+            Self::Payload => "payload",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
 }
 
 /// Where events go that can never be published as routed.

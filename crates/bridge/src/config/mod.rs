@@ -35,8 +35,9 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::checked::*;
 pub(crate) use self::mistake::{Mistake, Mistakes, Place};
-pub(crate) use self::secret::SecretRef;
-pub(crate) use self::template::{Segment, Template};
+pub(crate) use self::pattern::Pattern;
+pub(crate) use self::secret::{SecretError, SecretRef};
+pub(crate) use self::template::{Distinct, FieldName, FieldPath, KeyPart, Segment, Template};
 pub(crate) use self::units::{duration, duration_text, size_text};
 
 use self::checks::Checks;
@@ -97,7 +98,7 @@ pub(crate) fn load_text(text: Option<&str>, input: LoadInput) -> Result<Loaded, 
         _ => Parsed::nothing(),
     };
     let Parsed { root, mistakes, .. } = &mut parsed;
-    mistakes.extend(overlay::flatten_properties(root, &origins));
+    mistakes.extend(overlay::flatten_names(root, &origins));
     mistakes.extend(overlay::apply(root, &input.env, &input.overrides, &mut origins));
 
     let notes = RefCell::default();

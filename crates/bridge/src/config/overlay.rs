@@ -120,28 +120,41 @@ fn find(table: &Table, level: &str) -> Result<Option<usize>, Refused> {
     }
 }
 
-/// `[sink.<name>.properties]` with `security.protocol = …`, which TOML takes for a table in a table, as librdkafka's
-/// flat names. Before any layer, so that a variable replaces the file's value however that one was written.
-pub(super) fn flatten_properties(root: &mut Node, origins: &Origins) -> Vec<Mistake> {
+/// Tables whose keys are names with dots in them: `[sink.<name>.properties]` with `security.protocol = …`, and
+/// `[mask.fields]` with `screenData.ani = …`, which TOML takes for a table in a table. They become flat. Before any
+/// layer, so that a variable replaces the file's value however that one was written.
+pub(super) fn flatten_names(root: &mut Node, origins: &Origins) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    let Value::Table(root) = &mut root.value else { return mistakes };
-    let sinks =
-        root.0.iter_mut().filter(|entry| entry.key == "sink").filter_map(|entry| inner(&mut entry.node));
-    for sink in sinks.flat_map(|sinks| sinks.0.iter_mut()).filter_map(|entry| inner(&mut entry.node)) {
-        for properties in sink.0.iter_mut().filter(|entry| entry.key == "properties") {
-            let Some(nested) = inner(&mut properties.node) else { continue };
-            let mut flat = Table::default();
-            flatten(std::mem::take(nested), "", &mut flat, &mut |entry: &Entry| {
-                mistakes.push(Mistake {
-                    place: origins.place(entry.at),
-                    message: format!("duplicate key `{}`", entry.key),
-                    hint: "keep one of the two".to_owned(),
-                });
-            });
-            *nested = flat;
+    let Some(root) = inner(root) else { return mistakes };
+    for entry in &mut root.0 {
+        match entry.key.as_str() {
+            "sink" => {
+                for sink in inner(&mut entry.node).into_iter().flat_map(|sinks| sinks.0.iter_mut()) {
+                    flatten_key(&mut sink.node, "properties", origins, &mut mistakes);
+                }
+            }
+            "mask" => flatten_key(&mut entry.node, "fields", origins, &mut mistakes),
+            _ => {}
         }
     }
     mistakes
+}
+
+/// Makes the table under `key` in `table` a flat one.
+fn flatten_key(table: &mut Node, key: &str, origins: &Origins, mistakes: &mut Vec<Mistake>) {
+    let Some(table) = inner(table) else { return };
+    for entry in table.0.iter_mut().filter(|entry| entry.key == key) {
+        let Some(nested) = inner(&mut entry.node) else { continue };
+        let mut flat = Table::default();
+        flatten(std::mem::take(nested), "", &mut flat, &mut |entry: &Entry| {
+            mistakes.push(Mistake {
+                place: origins.place(entry.at),
+                message: format!("duplicate key `{}`", entry.key),
+                hint: "keep one of the two".to_owned(),
+            });
+        });
+        *nested = flat;
+    }
 }
 
 fn inner(node: &mut Node) -> Option<&mut Table> {

@@ -25,9 +25,6 @@ pub(crate) enum PatternError {
     /// Nothing can match it.
     #[error("is empty")]
     Empty,
-    /// `!` patterns exclude; this version has none.
-    #[error("starts with `!`: exclusions are known, but not available in this version")]
-    Exclusion,
     /// White space or a control character: no event type has one.
     #[error("contains white space or a control character")]
     Space,
@@ -37,17 +34,19 @@ impl Pattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// When no event type could ever match, or when it asks for more than this version does.
+    /// When no event type could ever match.
     pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         if text.is_empty() {
             return Err(PatternError::Empty);
         }
-        if text.starts_with('!') {
-            return Err(PatternError::Exclusion);
-        }
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(PatternError::Space);
         }
+        Ok(Self::of(text))
+    }
+
+    /// The pattern of a text, whatever characters are in it.
+    pub(crate) fn of(text: &str) -> Self {
         let shape = match (text.split_once('*'), text.rsplit_once('*')) {
             (Some((prefix, _)), Some((before, suffix))) => {
                 // With one star only, `before` is the prefix, and nothing is between.
@@ -57,7 +56,7 @@ impl Pattern {
             }
             _ => Shape::Exact,
         };
-        Ok(Self { text: text.to_owned(), shape })
+        Self { text: text.to_owned(), shape }
     }
 
     /// The pattern that matches everything.
@@ -66,9 +65,33 @@ impl Pattern {
         Self { text: "*".to_owned(), shape }
     }
 
-    /// Whether the pattern matches every event type.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.text.bytes().all(|b| b == b'*')
+    /// Whether whatever `other` matches is surely matched by this pattern too.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        // A star of `other` stands for anything; here only a star can take it.
+        self.matches(&other.text)
+    }
+
+    /// Whether surely nothing is matched by both patterns.
+    pub(crate) fn is_apart_from(&self, other: &Self) -> bool {
+        let ends = |pattern: &Self| match &pattern.shape {
+            Shape::Exact => (pattern.text.clone(), pattern.text.clone(), true),
+            Shape::Stars { prefix, suffix, .. } => (prefix.clone(), suffix.clone(), false),
+        };
+        let ((prefix, suffix, exact), (other_prefix, other_suffix, other_exact)) = (ends(self), ends(other));
+        match (exact, other_exact) {
+            (true, _) => !other.matches(&self.text),
+            (_, true) => !self.matches(&other.text),
+            _ => {
+                let prefixes = prefix.starts_with(&other_prefix) || other_prefix.starts_with(&prefix);
+                let suffixes = suffix.ends_with(&other_suffix) || other_suffix.ends_with(&suffix);
+                !(prefixes && suffixes)
+            }
+        }
+    }
+
+    /// The pattern's text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// Whether the pattern matches this event type.

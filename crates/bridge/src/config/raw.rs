@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::checked::{Api, CatalogType, ClientAuth, LogFormat, OnShutdown, RealmIn, ResourceType};
+use super::checked::{
+    Api, CatalogType, ClientAuth, LogFormat, MaskAction, OnShutdown, RealmIn, ResourceType,
+};
 use super::field::{Field, Named, Property, Secret};
 
 /// The whole file.
@@ -19,8 +21,7 @@ pub(super) struct Config {
     pub(super) sink: Field<Named<Sink>>,
     pub(super) route: Field<Vec<Field<Route>>>,
     pub(super) dead_letter: Field<DeadLetter>,
-    /// Known, not available in this version.
-    pub(super) mask: Field<IgnoredAny>,
+    pub(super) mask: Field<Mask>,
     pub(super) state: Field<State>,
     pub(super) admin: Field<Admin>,
     pub(super) log: Field<Log>,
@@ -183,6 +184,7 @@ pub(super) struct Route {
     pub(super) to: Field<String>,
     pub(super) key: Field<Vec<Field<String>>>,
     pub(super) format: Field<Format>,
+    pub(super) headers: Field<Named<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -199,6 +201,14 @@ pub(super) enum Format {
 pub(super) struct DeadLetter {
     pub(super) sink: Field<String>,
     pub(super) to: Field<String>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Mask {
+    pub(super) fields: Field<Named<MaskAction>>,
+    pub(super) honour_is_masked: Field<bool>,
+    pub(super) hash_key: Field<Secret>,
 }
 
 #[derive(Clone, Default, Deserialize)]

@@ -46,7 +46,7 @@ pub(super) fn label(path: &str) -> String {
 }
 
 /// Keys that are known only to be refused: no hint recommends them.
-const RESERVED: [&str; 3] = ["mask", "prune", "validate"];
+const RESERVED: [&str; 2] = ["prune", "validate"];
 
 #[derive(Clone)]
 struct Reader<'t> {

@@ -6,6 +6,8 @@ mod broken_sinks;
 mod canary;
 mod generated;
 mod layers;
+mod masks;
+mod routes;
 
 use std::fs;
 

@@ -15,7 +15,7 @@ use super::lane::{Fate, LaneSender, Report};
 use super::repeats::{Repeats, Saying};
 use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
-use crate::routing::{DeadLetterRoute, Plan, Reason, Router};
+use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::telemetry::Telemetry;
 
 /// What a source is built from.
@@ -25,6 +25,8 @@ pub(crate) struct Source {
     pub(crate) name: Arc<str>,
     /// What the poller hands over.
     pub(crate) deliveries: DeliveryStream,
+    /// What of its events nobody may see.
+    pub(crate) masks: Option<Arc<Masks>>,
     /// The routes, bound to this source.
     pub(crate) router: Router,
     /// A lane per configured sink.
@@ -144,6 +146,11 @@ impl Source {
         categories: &mut Categories,
     ) {
         for Delivery { entry, token } in deliveries.items {
+            // From here on there is only the masked event: for sinks, keys, dead letters and whoever watches.
+            let entry = match &self.masks {
+                Some(masks) => masks.apply(entry),
+                None => entry,
+            };
             let sequence = slots.next();
             let category = categories.of(&entry);
             let mut slot =

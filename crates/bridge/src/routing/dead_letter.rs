@@ -8,9 +8,10 @@ use serde::de::IgnoredAny;
 use viaduct_poller::{Entry, MalformedReason};
 use viaduct_sink::{Header, HeaderName, Record, RejectReason};
 
-use super::destination::Naming;
 use super::event_name;
-use crate::config::{Segment, Template};
+use super::naming::Naming;
+use super::rendering::{Filling, fill};
+use crate::config::{FieldName, Template};
 
 /// Why an event became a dead letter: `viaduct-reason`, and the metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,12 +100,14 @@ impl DeadLetterRoute {
         detail: &str,
         intended: Option<&str>,
     ) -> Record {
-        let (raw, key) = match entry {
-            Entry::Event(event) => (event.raw(), Some(event.id())),
-            Entry::Malformed(malformed) => (malformed.raw(), malformed.id()),
+        let (raw, key, content) = match entry {
+            Entry::Event(event) => (event.raw(), Some(event.id()), event.content_hash()),
+            Entry::Malformed(malformed) => (malformed.raw(), malformed.id(), malformed.content_hash()),
         };
         let identity = entry.identity();
         let event = event_name(&self.org, identity.id(), identity.hash());
+        // Where fields are masked, readers get no hash of what they hide: it could be guessed.
+        let shown = event_name(&self.org, identity.id(), content);
         let mut headers: Vec<(&str, &str)> = Vec::with_capacity(8);
         if let Some(intended) = intended {
             headers.push(("__connect.errors.topic", intended));
@@ -134,7 +137,7 @@ impl DeadLetterRoute {
             headers,
             value,
             timestamp_ms: None,
-            message_id: format!("{event}#{}.{}", reason.as_str(), intended.unwrap_or_default()).into(),
+            message_id: format!("{shown}#{}.{}", reason.as_str(), intended.unwrap_or_default()).into(),
             event,
         }
     }
@@ -142,23 +145,16 @@ impl DeadLetterRoute {
     fn destination(&self, entry: &Entry) -> Arc<str> {
         let (category, name) = match entry {
             Entry::Event(event) => (event.category(), event.name()),
-            Entry::Malformed(_) => ("unknown", "_"),
+            Entry::Malformed(_) => ("unknown", ""),
         };
-        let mut destination = String::new();
-        for segment in self.to.segments() {
-            destination.push_str(match segment {
-                Segment::Literal(text) => text,
-                Segment::Field(field) => match field.as_str() {
-                    "org" => &self.org,
-                    "source" => &self.source,
-                    "category" => category,
-                    "name" => name,
-                    _ => "_",
-                },
-            });
-        }
-        self.naming.clean(&mut destination);
-        destination.into()
+        fill(&self.to, self.naming, |field| match field {
+            FieldName::Org => Filling::Value(&self.org),
+            FieldName::Source => Filling::Value(&self.source),
+            FieldName::Category => Filling::Value(category),
+            FieldName::Name => Filling::Value(name),
+            FieldName::Event(_) => Filling::Missing,
+        })
+        .into()
     }
 }
 

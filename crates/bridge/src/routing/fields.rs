@@ -1,8 +1,12 @@
 //! Finds the fields that keys and templates name, in one pass over a payload and without building a tree.
 //!
 //! A field is looked up in the inner `payload.payload`, then in `payload`, then in the envelope; the first usable
-//! value counts. Usable means: a scalar that is present and not null, empty, `0` or `"0"`, because the vendor writes 0
-//! for "no interaction". Numbers keep their text, so an integer and its string twin give the same value.
+//! value counts. A path that starts with `payload.` is looked up from the envelope alone. Usable means: a scalar that
+//! is present and not null, blank, `0` or `"0"`, because the vendor writes 0 for "no interaction" and `" "` for
+//! "nothing". Numbers keep their text, so an integer and its string twin give the same value.
+//!
+//! Of a member that occurs twice the last one counts (as in Java and JavaScript). A path goes through objects, through
+//! arrays by number, and through strings that hold a JSON object (the vendor's `entity`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,36 +15,101 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use viaduct_poller::{Event, Payload};
 
-/// The names that any key or template of a source's routes mentions.
+use super::json;
+use crate::config::FieldPath;
+
+/// The paths that any key or template of a source's routes mentions.
 #[derive(Debug, Default)]
 pub(crate) struct FieldNames {
-    names: Vec<Box<str>>,
+    /// Members of payload and inner payload that are asked for, or have something in them that is.
+    members: Vec<Box<str>>,
+    paths: Vec<Path>,
 }
 
-/// The place of a name in [`FieldNames`].
+#[derive(Debug, PartialEq, Eq)]
+struct Path {
+    /// The place in [`FieldNames::members`] of the first step.
+    member: usize,
+    /// The further steps.
+    rest: Box<[String]>,
+    /// Whether it is looked up in the payload alone.
+    anchored: bool,
+    /// The envelope's field of this name.
+    envelope: Option<Envelope>,
+}
+
+/// The fields of an envelope, by the names of v3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Envelope {
+    EventId,
+    EventType,
+    Kind,
+    CorrelationId,
+    PublishedTime,
+    SchemaVersion,
+}
+
+/// The place of a path in [`FieldNames`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FieldIndex(usize);
 
 impl FieldNames {
-    /// Adds a name, once.
-    pub(crate) fn intern(&mut self, name: &str) -> FieldIndex {
-        let position = self.names.iter().position(|known| **known == *name).unwrap_or_else(|| {
-            self.names.push(name.into());
-            self.names.len() - 1
+    /// Adds a path, once.
+    pub(crate) fn intern(&mut self, path: &FieldPath) -> FieldIndex {
+        let (anchored, steps) = match path.steps() {
+            [payload, rest @ ..] if payload == "payload" && !rest.is_empty() => (true, rest),
+            steps => (false, steps),
+        };
+        let Some((first, rest)) = steps.split_first() else { unreachable!("a path has a step") };
+        let member = self.members.iter().position(|known| **known == **first).unwrap_or_else(|| {
+            self.members.push(first.as_str().into());
+            self.members.len() - 1
+        });
+        let envelope = if anchored || !rest.is_empty() { None } else { Envelope::of(first) };
+        let path = Path { member, rest: rest.into(), anchored, envelope };
+        let position = self.paths.iter().position(|known| *known == path).unwrap_or_else(|| {
+            self.paths.push(path);
+            self.paths.len() - 1
         });
         FieldIndex(position)
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
-        self.names.iter().position(|known| **known == *name)
+    /// The member that a name literal (with its quotes) names.
+    fn find(&self, literal: &str) -> Option<usize> {
+        self.members.iter().position(|known| json::is_name(literal, known))
     }
 }
 
-/// The values found in one event.
+impl Envelope {
+    fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "eventId" => Self::EventId,
+            "eventType" => Self::EventType,
+            "kind" => Self::Kind,
+            "correlationId" => Self::CorrelationId,
+            "publishedTime" => Self::PublishedTime,
+            "schemaVersion" => Self::SchemaVersion,
+            _ => return None,
+        })
+    }
+
+    fn value(self, event: &Event) -> Option<&str> {
+        match self {
+            Self::EventId => Some(event.id()),
+            Self::EventType => Some(event.event_type()),
+            Self::Kind => event.kind(),
+            Self::CorrelationId => event.correlation_id(),
+            Self::PublishedTime => event.published_time(),
+            Self::SchemaVersion => event.schema_version(),
+        }
+    }
+}
+
+/// The values found in one event, as their JSON text.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
-    inner: Vec<Option<Cow<'a, str>>>,
-    outer: Vec<Option<Cow<'a, str>>>,
+    inner: Vec<Option<&'a str>>,
+    outer: Vec<Option<&'a str>>,
     /// The payload as JSON text, where it is JSON: what `unwrapped` puts in place of the string.
     pub(crate) payload_json: Option<&'a str>,
 }
@@ -56,11 +125,8 @@ impl<'a> Fields<'a> {
     }
 
     fn of_text(text: &'a str, names: &FieldNames) -> Self {
-        let mut fields = Self {
-            inner: vec![None; names.names.len()],
-            outer: vec![None; names.names.len()],
-            payload_json: None,
-        };
+        let members = names.members.len();
+        let mut fields = Self { inner: vec![None; members], outer: vec![None; members], payload_json: None };
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let read = if text.trim_start().starts_with('{') {
             let mut inner_object = None;
@@ -87,38 +153,61 @@ impl<'a> Fields<'a> {
     }
 
     /// The first usable value of a field in payload or envelope.
-    pub(crate) fn get<'s>(
+    pub(super) fn get<'s>(
         &'s self,
         index: FieldIndex,
         names: &FieldNames,
         event: &'s Event,
-    ) -> Option<&'s str> {
-        usable(self.inner[index.0].as_deref())
-            .or_else(|| usable(self.outer[index.0].as_deref()))
-            .or_else(|| usable(envelope(&names.names[index.0], event)))
+    ) -> Option<Cow<'s, str>> {
+        let path = &names.paths[index.0];
+        let inside = |members: &[Option<&'s str>]| {
+            members[path.member].and_then(|value| descend(value, &path.rest)).filter(|value| is_usable(value))
+        };
+        let inner = if path.anchored { None } else { inside(&self.inner) };
+        inner.or_else(|| inside(&self.outer)).or_else(|| {
+            let value = path.envelope?.value(event)?;
+            is_usable(value).then_some(Cow::Borrowed(value))
+        })
     }
 }
 
-fn usable(value: Option<&str>) -> Option<&str> {
-    value.filter(|value| !value.is_empty() && *value != "0")
+fn is_usable(value: &str) -> bool {
+    value != "0" && !value.trim_ascii().is_empty()
 }
 
-fn envelope<'e>(name: &str, event: &'e Event) -> Option<&'e str> {
-    match name {
-        "eventId" => Some(event.id()),
-        "eventType" => Some(event.event_type()),
-        "kind" => event.kind(),
-        "correlationId" => event.correlation_id(),
-        "publishedTime" => event.published_time(),
-        "schemaVersion" => event.schema_version(),
+/// What stands under `steps` in the JSON text `value`.
+fn descend<'t>(value: &'t str, steps: &[String]) -> Option<Cow<'t, str>> {
+    let Some((step, rest)) = steps.split_first() else { return scalar(value) };
+    match value.as_bytes().first()? {
+        b'{' => {
+            let member =
+                json::members(value, 0).filter(|member| json::is_name(&value[member.name.clone()], step));
+            descend(&value[member.last()?.value], rest)
+        }
+        b'[' => descend(&value[json::elements(value, 0).nth(step.parse().ok()?)?], rest),
+        b'"' => {
+            let text = json::decode(value);
+            let text = text.trim_ascii();
+            let holds_object = text.starts_with(['{', '[']) && json::is_json(text);
+            holds_object.then(|| descend(text, steps).map(|found| Cow::Owned(found.into_owned())))?
+        }
         _ => None,
     }
 }
 
-/// Reads one JSON object, keeps the scalars that are asked for, skips the rest.
+/// The text of a scalar; `None` for null, objects and arrays.
+fn scalar(value: &str) -> Option<Cow<'_, str>> {
+    match value.as_bytes().first()? {
+        b'"' => Some(json::decode(value)),
+        b'{' | b'[' | b'n' => None,
+        _ => Some(Cow::Borrowed(value)),
+    }
+}
+
+/// Reads one JSON object, keeps the members that are asked for, skips the rest.
 struct Object<'n, 'o, 'de> {
     names: &'n FieldNames,
-    into: &'o mut Vec<Option<Cow<'de, str>>>,
+    into: &'o mut Vec<Option<&'de str>>,
     /// Where to leave the text of the member `payload`, if that is an object.
     inner: Option<&'o mut Option<&'de str>>,
 }
@@ -139,124 +228,122 @@ impl<'de> Visitor<'de> for Object<'_, '_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
-            let wanted = self.names.find(&key);
-            let nested = self.inner.is_some() && key == "payload";
+        // Names are taken raw: one with a lone surrogate is a name that nobody asked for, and no reason to give up.
+        while let Some(name) = map.next_key::<&'de RawValue>()? {
+            let wanted = self.names.find(name.get());
+            let nested = self.inner.is_some() && json::is_name(name.get(), "payload");
             if wanted.is_none() && !nested {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let raw = map.next_value::<&'de RawValue>()?.get();
+            let value = map.next_value::<&'de RawValue>()?.get();
             if let Some(index) = wanted {
-                self.into[index] = scalar(raw);
+                self.into[index] = Some(value);
             }
             if nested && let Some(inner) = &mut self.inner {
-                **inner = raw.starts_with('{').then_some(raw);
+                **inner = value.starts_with('{').then_some(value);
             }
         }
         Ok(())
     }
 }
 
-/// A member name, borrowed unless it has escapes.
-struct Key<'de>(Cow<'de, str>);
-
-impl<'de> serde::Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a member name")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-/// The text of a scalar; `None` for null, objects and arrays.
-fn scalar(raw: &str) -> Option<Cow<'_, str>> {
-    match raw.as_bytes().first()? {
-        b'"' => {
-            let plain = &raw[1..raw.len() - 1];
-            if plain.contains('\\') {
-                serde_json::from_str(raw).ok().map(Cow::Owned)
-            } else {
-                Some(Cow::Borrowed(plain))
-            }
-        }
-        b'{' | b'[' | b'n' => None,
-        _ => Some(Cow::Borrowed(raw)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Instant;
 
-    fn read(text: &str, name: &str) -> (Option<String>, Option<String>, bool) {
+    use viaduct_poller::{ApiVersion, Entry, parse_entry};
+
+    use super::*;
+    use crate::config::FieldName;
+
+    /// What a key finds in an event with this payload.
+    fn found(payload: &str, path: &str) -> Option<String> {
+        let Some(FieldName::Event(path)) = FieldName::parse(path) else { panic!("{path} is no path") };
         let mut names = FieldNames::default();
-        let index = names.intern(name);
-        let fields = Fields::of_text(text, &names);
-        (
-            fields.inner[index.0].as_deref().map(str::to_owned),
-            fields.outer[index.0].as_deref().map(str::to_owned),
-            fields.payload_json.is_some(),
-        )
+        let index = names.intern(&path);
+        let raw =
+            serde_json::json!({"eventId": "1-0", "eventType": "a.B", "schemaVersion": 1, "payload": payload});
+        let entry = parse_entry(raw.to_string(), ApiVersion::V3, Instant::now());
+        let Entry::Event(event) = entry else { panic!("no event") };
+        let fields = Fields::of(&event, &names);
+        fields.get(index, &names, &event).map(Cow::into_owned)
     }
 
     #[test]
-    fn finds_scalars_on_both_levels_with_their_text() {
+    fn finds_scalars_on_all_levels_with_their_text() {
         let text =
             r#"{"userId":"u","interactionId":1,"payload":{"interactionId":12345678901234567890,"x":1.0}}"#;
-        assert_eq!(
-            read(text, "interactionId"),
-            (Some("12345678901234567890".into()), Some("1".into()), true)
-        );
-        assert_eq!(read(text, "x"), (Some("1.0".into()), None, true));
-        assert_eq!(read(text, "userId"), (None, Some("u".into()), true));
+        assert_eq!(found(text, "interactionId").as_deref(), Some("12345678901234567890"));
+        assert_eq!(found(text, "payload.interactionId").as_deref(), Some("1"));
+        assert_eq!(found(text, "payload.payload.interactionId").as_deref(), Some("12345678901234567890"));
+        assert_eq!(found(text, "x").as_deref(), Some("1.0"));
+        assert_eq!(found(text, "payload.x"), None);
+        assert_eq!(found(text, "userId").as_deref(), Some("u"));
+        assert_eq!(found(text, "eventId").as_deref(), Some("1-0"));
+        assert_eq!(found(text, "schemaVersion").as_deref(), Some("1"));
+        assert_eq!(found(text, "kind"), None);
     }
 
     #[test]
-    fn escapes_are_decoded_and_structures_are_no_values() {
-        assert_eq!(read(r#"{"a":"x\u00e9\n"}"#, "a").1.as_deref(), Some("xé\n"));
-        assert_eq!(read(r#"{"\u0061":"x"}"#, "a").1.as_deref(), Some("x"));
-        assert_eq!(read(r#"{"a":{}}"#, "a").1, None);
-        assert_eq!(read(r#"{"a":[1]}"#, "a").1, None);
-        assert_eq!(read(r#"{"a":null}"#, "a").1, None);
-        assert_eq!(read(r#"{"a":true}"#, "a").1.as_deref(), Some("true"));
+    fn a_path_goes_through_objects_arrays_and_strings_of_json() {
+        let text = r#"{"payload":{"a":{"b":[{"c":7},{"c":"x","c":"y"}]},"entity":"{\"id\":\"user1\",\"n\":{\"v\":2}}"}}"#;
+        assert_eq!(found(text, "a.b.0.c").as_deref(), Some("7"));
+        assert_eq!(found(text, "a.b.1.c").as_deref(), Some("y"), "the last one counts");
+        assert_eq!(found(text, "a.b.2.c"), None);
+        assert_eq!(found(text, "payload.payload.a.b.0.c").as_deref(), Some("7"));
+        assert_eq!(found(text, "entity.id").as_deref(), Some("user1"));
+        assert_eq!(found(text, "entity.n.v").as_deref(), Some("2"));
+        assert_eq!(found(text, "a.b"), None);
+        let spaced = r#"{" automationScriptId ":"1030"}"#;
+        assert_eq!(found(spaced, "\" automationScriptId \"").as_deref(), Some("1030"));
+    }
+
+    #[test]
+    fn what_says_nothing_is_passed_over() {
+        for nothing in ["null", "0", "\"0\"", "\"\"", "\" \"", "{}", "[1]"] {
+            let text = format!(r#"{{"id":"outer","payload":{{"id":{nothing}}}}}"#);
+            assert_eq!(found(&text, "id").as_deref(), Some("outer"), "{nothing}");
+        }
+        assert_eq!(found(r#"{"id":"00"}"#, "id").as_deref(), Some("00"));
+        assert_eq!(found(r#"{"id":false}"#, "id").as_deref(), Some("false"));
+    }
+
+    #[test]
+    fn integers_and_their_string_twins_are_equal() {
+        let twins = r#"{"payload":{"interactionId":1030,"interactionIdRev":"1030"}}"#;
+        assert_eq!(found(twins, "interactionId"), found(twins, "interactionIdRev"));
+    }
+
+    #[test]
+    fn escapes_are_decoded_in_names_and_values() {
+        assert_eq!(found(r#"{"a":"x\u00e9\n"}"#, "a").as_deref(), Some("xé\n"));
+        assert_eq!(found(r#"{"\u0061":"x"}"#, "a").as_deref(), Some("x"));
+        assert_eq!(found(r#"{"\ud800":1,"a":"\ud800"}"#, "a").as_deref(), Some("\u{fffd}"));
     }
 
     #[test]
     fn what_is_not_json_has_no_fields() {
-        assert_eq!(read(r#"{"a":"x","b":"#, "a"), (None, None, false));
-        assert_eq!(read(r#"{"a":"x"} trailing"#, "a"), (None, None, false));
-        assert_eq!(read("plain text", "a"), (None, None, false));
-        assert_eq!(read("", "a"), (None, None, false));
-    }
-
-    #[test]
-    fn any_json_is_json() {
-        for text in
-            ["123", "1e999", "null", "\"s\"", "[1,2]", " {} ", r#"{"payload":1e999}"#, r#"{"s":"\ud800"}"#]
-        {
-            assert!(read(text, "a").2, "{text}");
+        for text in [r#"{"a":"x","b":"#, r#"{"a":"x"} trailing"#, "plain text", ""] {
+            assert_eq!(found(text, "a"), None, "{text}");
+            assert_eq!(Fields::of_text(text, &FieldNames::default()).payload_json, None);
         }
     }
 
     #[test]
-    fn zero_and_empty_are_not_usable() {
-        assert_eq!(usable(Some("0")), None);
-        assert_eq!(usable(Some("")), None);
-        assert_eq!(usable(Some("00")), Some("00"));
+    fn any_json_is_json() {
+        for text in [
+            "123",
+            "1e999",
+            "null",
+            "\"s\"",
+            "[1,2]",
+            " {} ",
+            r#"{"payload":1e999}"#,
+            r#"{"s":"\ud800"}"#,
+            r#"{"\ud800":1}"#,
+        ] {
+            assert!(Fields::of_text(text, &FieldNames::default()).payload_json.is_some(), "{text}");
+        }
     }
 }

@@ -1,101 +1,75 @@
 //! Values: the vendor's event as a route asks for it.
-
-use std::borrow::Cow;
-use std::fmt;
+//!
+//! Nothing here parses a payload into values and prints them again: pieces of the vendor's text are put together, so
+//! that numbers, escapes, the order of members and members that occur twice stay as they were.
 
 use bytes::Bytes;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use viaduct_poller::{ApiVersion, Event};
+use viaduct_poller::{ApiVersion, Event, Payload};
 
 use super::fields::Fields;
-use crate::config::Format;
+use super::json::{self, Edit};
 
-/// The value of `event` in `format`.
-pub(crate) fn value(format: Format, event: &Event, fields: &Fields<'_>) -> Bytes {
-    match format {
-        Format::Raw => Bytes::copy_from_slice(event.raw().as_bytes()),
-        Format::Unwrapped => Bytes::from(unwrapped(event, fields).into_bytes()),
+/// The vendor's event object, byte for byte.
+pub(super) fn raw(event: &Event) -> Bytes {
+    Bytes::copy_from_slice(event.raw().as_bytes())
+}
+
+/// The payload alone: its JSON; `null` where there is none; the string that the vendor sent where that is not JSON.
+pub(super) fn payload(event: &Event, fields: &Fields<'_>) -> Bytes {
+    Bytes::copy_from_slice(payload_text(event, fields).as_bytes())
+}
+
+/// The JSON text of the payload, see [`payload`].
+pub(super) fn payload_text<'a>(event: &'a Event, fields: &Fields<'a>) -> &'a str {
+    match (event.payload(), fields.payload_json, event.payload_span()) {
+        (Payload::Missing | Payload::Null, ..) => "null",
+        (Payload::Json(text), ..) | (Payload::Text(_), Some(text), _) => text,
+        (Payload::Text(_), None, Some(literal)) => &event.raw()[literal],
+        (Payload::Text(_), None, None) => "\"\"",
     }
 }
 
 /// The event object with `payload` as JSON instead of a string of JSON. A payload that is not JSON stays a string;
-/// nothing else changes, number text and key order included.
-fn unwrapped(event: &Event, fields: &Fields<'_>) -> String {
+/// nothing else changes, but for the names of v2.
+pub(super) fn unwrapped(event: &Event, fields: &Fields<'_>) -> Bytes {
     let raw = event.raw();
-    let value = match (event.payload_span(), fields.payload_json) {
-        (Some(span), Some(json)) => {
+    let value = match (event.api(), event.payload_span(), fields.payload_json) {
+        (ApiVersion::V2, ..) => json::edited(raw, &v3_edits(event, fields)),
+        (ApiVersion::V3, Some(span), Some(json)) => {
             let mut value = String::with_capacity(raw.len());
             value.push_str(&raw[..span.start]);
             value.push_str(json);
             value.push_str(&raw[span.end..]);
-            Cow::Owned(value)
+            value
         }
-        _ => Cow::Borrowed(raw),
+        (ApiVersion::V3, ..) => raw.to_owned(),
     };
-    match event.api() {
-        ApiVersion::V3 => value.into_owned(),
-        ApiVersion::V2 => with_v3_names(&value).unwrap_or_else(|_| value.into_owned()),
-    }
+    Bytes::from(value.into_bytes())
 }
 
-/// A v2 event with the member names of v3: `id` → `eventId`, `type` → `eventType` (vendor document, "Migrating from V2
-/// to V3 API").
-fn with_v3_names(object: &str) -> Result<String, serde_json::Error> {
-    struct Members<'de>(Vec<(String, &'de RawValue)>);
-
-    impl<'de> serde::Deserialize<'de> for Members<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct MembersVisitor;
-            impl<'de> Visitor<'de> for MembersVisitor {
-                type Value = Members<'de>;
-
-                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                    f.write_str("a JSON object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                    let mut members = Vec::with_capacity(8);
-                    while let Some(member) = map.next_entry()? {
-                        members.push(member);
-                    }
-                    Ok(Members(members))
-                }
-            }
-            deserializer.deserialize_map(MembersVisitor)
-        }
-    }
-
-    let members: Members<'_> = serde_json::from_str(object)?;
-    let mut out = String::with_capacity(object.len() + 16);
-    out.push('{');
-    for (position, (name, value)) in members.0.iter().enumerate() {
-        if position > 0 {
-            out.push(',');
-        }
-        let name = match name.as_str() {
-            "id" => "eventId",
-            "type" => "eventType",
-            other => other,
+/// What makes a v2 event one of v3: `id` → `eventId`, `type` → `eventType` (vendor document, "Migrating from V2 to V3
+/// API"), and the payload unwrapped.
+fn v3_edits(event: &Event, fields: &Fields<'_>) -> Vec<Edit> {
+    let raw = event.raw();
+    let span = event.payload_span();
+    let mut edits = Vec::with_capacity(3);
+    for member in json::members(raw, json::skip_space(raw, 0)) {
+        let name = &raw[member.name.clone()];
+        let v3_name = match name {
+            name if json::is_name(name, "id") => Some("\"eventId\""),
+            name if json::is_name(name, "type") => Some("\"eventType\""),
+            _ => None,
         };
-        out.push_str(&serde_json::to_string(name)?);
-        out.push(':');
-        out.push_str(value.get());
+        edits.extend(v3_name.map(|name| Edit { place: member.name, text: name.to_owned() }));
+        if let Some(json) = fields.payload_json
+            && Some(&member.value) == span.as_ref()
+        {
+            edits.push(Edit { place: member.value, text: json.to_owned() });
+        }
     }
-    out.push('}');
-    Ok(out)
+    edits
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn v2_names_become_v3_names_and_nothing_else_changes() {
-        let v2 = r#"{"kind":"k","id":"1","type":"chat.SendText","n":1.0,"big":12345678901234567890,"payload":{"id":"x","type":1}}"#;
-        assert_eq!(
-            with_v3_names(v2).unwrap(),
-            r#"{"kind":"k","eventId":"1","eventType":"chat.SendText","n":1.0,"big":12345678901234567890,"payload":{"id":"x","type":1}}"#
-        );
-    }
-}
+#[path = "format_tests.rs"]
+mod tests;

@@ -1,29 +1,40 @@
 //! From an event to records: which routes apply, and what each makes of it. Pure: no I/O, no clock.
 //!
+//! - [`mask`]: what of an event nobody may see, gone before anything else happens
 //! - [`fields`]: the values that keys and templates name
-//! - [`destination`]: templates rendered to topic, subject and file names
+//! - [`rendering`]: templates rendered to destinations ([`naming`]), keys and headers
 //! - [`mod@format`]: the values of records
 //! - [`headers`]: CloudEvents attributes
 //! - [`dead_letter`]: what an event that cannot be published becomes
+//! - [`json`]: JSON text looked at and edited without being parsed into values
 
 mod dead_letter;
-mod destination;
 mod fields;
 mod format;
 mod headers;
+mod json;
+mod mask;
+mod naming;
+mod rendering;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use viaduct_poller::{ContentHash, Event};
-use viaduct_sink::Record;
+use viaduct_sink::{Header, HeaderName, Record};
 
 pub(crate) use self::dead_letter::{DeadLetterRoute, Reason};
-use self::destination::Destination;
-pub(crate) use self::destination::Naming;
-use self::fields::{FieldIndex, FieldNames, Fields};
+use self::fields::{FieldNames, Fields};
 use self::headers::Headers;
-use crate::config::{Format, Route, SinkIndex, Target};
+pub(crate) use self::mask::Masks;
+pub(crate) use self::naming::Naming;
+use self::rendering::{Destination, Key, Seen, Text};
+pub(crate) use self::rendering::{outline, prefix};
+use crate::config::{Format, Route, SinkIndex, Target, Template};
 
 /// What the routes make of an event.
 #[derive(Debug)]
@@ -41,7 +52,9 @@ pub(crate) enum Plan {
 pub(crate) struct Router {
     source: Arc<str>,
     org: Arc<str>,
-    routes: Vec<BoundRoute>,
+    routes: Vec<Route>,
+    /// What each route makes of its events; `None` for `sink = "none"`.
+    targets: Vec<Option<BoundTarget>>,
     names: FieldNames,
     headers: Headers,
     /// Event type → the routes that apply. Bounded, see [`KNOWN_TYPES`].
@@ -49,18 +62,12 @@ pub(crate) struct Router {
 }
 
 #[derive(Debug)]
-struct BoundRoute {
-    route: Route,
-    /// `None` for `sink = "none"`.
-    target: Option<BoundTarget>,
-}
-
-#[derive(Debug)]
 struct BoundTarget {
     sink: SinkIndex,
     destination: Destination,
-    key: Vec<FieldIndex>,
+    key: Key,
     format: Format,
+    headers: Vec<(HeaderName, Text)>,
 }
 
 /// How many event types are remembered; the document has 67.
@@ -76,25 +83,24 @@ impl Router {
         naming: &[Naming],
     ) -> Self {
         let mut names = FieldNames::default();
-        let routes = routes
-            .iter()
-            .map(|route| BoundRoute {
-                route: route.clone(),
-                target: match &route.target {
-                    Target::Drop => None,
-                    Target::Sink { sink, to, key, format } => Some(BoundTarget {
-                        sink: *sink,
-                        destination: Destination::new(to, naming[sink.get()], &mut names),
-                        key: key.iter().map(|field| names.intern(field)).collect(),
-                        format: *format,
-                    }),
-                },
-            })
-            .collect();
+        let mut bind = |route: &Route| match &route.target {
+            Target::Drop => None,
+            Target::Sink { sink, to, key, format, headers } => {
+                let header = |(name, value): &(String, Template)| {
+                    (HeaderName::Literal(name.as_str().into()), Text::new(value, &mut names))
+                };
+                let headers = headers.iter().map(header).collect();
+                let destination = Destination::new(to, naming[sink.get()], &mut names);
+                let key = Key::new(key, &mut names);
+                Some(BoundTarget { sink: *sink, destination, key, format: *format, headers })
+            }
+        };
+        let targets = routes.iter().map(&mut bind).collect();
         Self {
             source: source.into(),
             org: org.into(),
-            routes,
+            routes: routes.to_vec(),
+            targets,
             names,
             headers: Headers::new(source_uri),
             by_type: HashMap::new(),
@@ -108,31 +114,38 @@ impl Router {
             return Plan::DeadLetter(Reason::Unrouted, "no route matches this event type".to_owned());
         }
         let fields = Fields::of(event, &self.names);
+        let seen = Seen { event, fields: &fields, names: &self.names, org: &self.org, source: &self.source };
         let timestamp_ms = event.published_time().and_then(milliseconds);
-        let name = event_name(&self.org, event.id(), event.content_hash());
+        let identity = event.identity();
+        let name = event_name(&self.org, event.id(), identity.hash());
+        // Where fields are masked, readers get no hash of what they hide: it could be guessed.
+        let message_id = match event.content_hash() {
+            hash if hash == identity.hash() => name.clone(),
+            masked => event_name(&self.org, event.id(), masked),
+        };
         let mut records: Vec<(SinkIndex, Record)> = Vec::with_capacity(matching.len());
-        let mut values: Vec<(Format, bytes::Bytes)> = Vec::with_capacity(1);
+        let mut values = Values::default();
         for &index in matching.iter() {
-            let Some(target) = &mut self.routes[index].target else { continue };
-            let key: Option<Arc<str>> =
-                target.key.iter().find_map(|field| fields.get(*field, &self.names, event)).map(Arc::from);
-            let destination = target.destination.render(event, &fields, &self.names, &self.org, &self.source);
-            let value = match values.iter().find(|(format, _)| *format == target.format) {
-                Some((_, value)) => value.clone(),
-                None => {
-                    let value = format::value(target.format, event, &fields);
-                    values.push((target.format, value.clone()));
-                    value
-                }
+            let Some(target) = &mut self.targets[index] else { continue };
+            let key = target.key.of(&seen);
+            let destination = target.destination.render(&seen);
+            let value = values.of(target.format, &seen, key.as_ref(), &mut self.headers);
+            let mut headers = match target.format {
+                Format::CloudEvents => self.headers.beside_structured(),
+                Format::Unwrapped | Format::Raw | Format::Payload => self.headers.binary(event, key.as_ref()),
             };
-            let headers = self.headers.of(event, key.as_ref());
+            let own = target.headers.iter().filter_map(|(name, text)| {
+                let value: Arc<str> = text.render(&seen)?.as_ref().into();
+                Some(Header { name: name.clone(), value })
+            });
+            headers.extend(own);
             let record = Record {
                 destination,
                 key,
                 headers,
                 value,
                 timestamp_ms,
-                message_id: name.clone(),
+                message_id: message_id.clone(),
                 event: name.clone(),
             };
             records.push((target.sink, record));
@@ -140,32 +153,48 @@ impl Router {
         if records.is_empty() { Plan::Dropped } else { Plan::Records(records) }
     }
 
-    /// The routes that apply to a type: all that match, but the first one per sink alone. A route with `sink = "none"`
-    /// counts only where nothing else matches.
+    /// [`Route::applying`], remembered.
     fn matching(&mut self, event_type: &str) -> Arc<[usize]> {
         if let Some(known) = self.by_type.get(event_type) {
             return known.clone();
         }
-        let mut taken: Vec<SinkIndex> = Vec::new();
-        let mut matching = Vec::new();
-        for (index, bound) in self.routes.iter().enumerate() {
-            if !bound.route.matches(event_type) {
-                continue;
-            }
-            match &bound.target {
-                Some(target) if taken.contains(&target.sink) => {}
-                Some(target) => {
-                    taken.push(target.sink);
-                    matching.push(index);
-                }
-                None => matching.push(index),
-            }
-        }
+        let matching = Route::applying(&self.routes, event_type);
         let matching: Arc<[usize]> = matching.into();
         if self.by_type.len() < KNOWN_TYPES {
             self.by_type.insert(event_type.into(), matching.clone());
         }
         matching
+    }
+}
+
+/// The values made of one event so far: routes that ask for the same share it.
+#[derive(Debug, Default)]
+struct Values(Vec<(Format, Option<Arc<str>>, Bytes)>);
+
+impl Values {
+    fn of(
+        &mut self,
+        format: Format,
+        seen: &Seen<'_>,
+        key: Option<&Arc<str>>,
+        headers: &mut Headers,
+    ) -> Bytes {
+        // Of a structured event the key is a part.
+        let key = key.filter(|_| format == Format::CloudEvents);
+        let known = self.0.iter().find(|(known, its_key, _)| *known == format && its_key.as_ref() == key);
+        if let Some((.., value)) = known {
+            return value.clone();
+        }
+        let value = match format {
+            Format::Raw => format::raw(seen.event),
+            Format::Unwrapped => format::unwrapped(seen.event, seen.fields),
+            Format::Payload => format::payload(seen.event, seen.fields),
+            Format::CloudEvents => {
+                headers.structured(seen.event, key, format::payload_text(seen.event, seen.fields))
+            }
+        };
+        self.0.push((format, key.cloned(), value.clone()));
+        value
     }
 }
 
@@ -178,5 +207,5 @@ pub(crate) fn event_name(org: &str, id: &str, hash: ContentHash) -> Arc<str> {
 /// An ISO 8601 time as milliseconds since the Unix epoch; `None` where it is not one, or before 1970, which Kafka has no
 /// timestamps for.
 fn milliseconds(time: &str) -> Option<i64> {
-    time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond).filter(|ms| *ms >= 0)
+    time.parse::<Timestamp>().ok().map(Timestamp::as_millisecond).filter(|ms| *ms >= 0)
 }

@@ -12,10 +12,10 @@ use super::SinkHandle;
 use crate::checkpoints::remembered;
 use crate::config::{
     self, Config, DeadLetter, FileOptions, KafkaOptions, NatsAuth, NatsOptions, RefusedAfter, SecretRef,
-    Segment, SinkIndex, SinkKind, Target, Template,
+    SinkIndex, SinkKind, Target, Template,
 };
 use crate::exit::{Exit, Failure};
-use crate::routing::Naming;
+use crate::routing::{Naming, prefix};
 
 /// Which names a sink of this kind allows.
 pub(crate) fn naming(kind: &SinkKind) -> Naming {
@@ -172,25 +172,12 @@ fn subjects(config: &Config, index: SinkIndex) -> Vec<String> {
 /// The narrowest subject that covers whatever the template becomes: its literal tokens up to the first field that an
 /// event decides, then `>`.
 fn covering(template: &Template, org: &str, source: &str) -> String {
-    let mut known = String::new();
-    let mut open = false;
-    for segment in template.segments() {
-        match segment {
-            Segment::Literal(text) => known.push_str(text),
-            Segment::Field(field) if field == "org" => known.push_str(org),
-            Segment::Field(field) if field == "source" => known.push_str(source),
-            Segment::Field(_) => {
-                open = true;
-                break;
-            }
-        }
+    let (known, is_whole) = prefix(template, Naming::Nats, source, org);
+    if is_whole {
+        return known;
     }
-    if open {
-        let tokens = known.rfind('.').map_or("", |dot| &known[..=dot]);
-        format!("{tokens}>")
-    } else {
-        known
-    }
+    let tokens = known.rfind('.').map_or("", |dot| &known[..=dot]);
+    format!("{tokens}>")
 }
 
 /// Whether the filter `wide` (exact, or ending in `>`) takes every subject of `narrow`.

@@ -2,7 +2,9 @@
 
 mod commit;
 mod conformance;
+mod fencing;
 mod group;
+mod outage;
 mod poison;
 
 use std::num::NonZeroU32;

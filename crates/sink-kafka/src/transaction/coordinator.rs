@@ -174,24 +174,23 @@ impl Shard {
             Ok(()) => After::Next,
             Err(_) => self.renew_after(&round.generation),
         };
-        // What a record or a topic is to blame for is its participant's to mend; anything else takes time.
+        // What a record or a topic is to blame for is its participant's to mend; anything else takes time, and so does what
+        // the checkpoints' own topic is to blame for.
         let blame = |code: Code| {
             !matches!(
                 classify::verdict(code),
                 classify::Verdict::Transient | classify::Verdict::ProducerBroken
             )
         };
-        if !cause.into_iter().chain(failures).any(blame) {
+        if round.topics().is_empty() || !cause.into_iter().chain(failures).any(blame) {
             tokio::time::sleep(PAUSE).await;
         }
         round.end(Verdict::Again(cause));
         after
     }
 
+    /// Brokers tell a fenced producer so in several ways (fenced, invalid epoch, invalid transaction state), all of them fatal.
     fn renew_after(&self, generation: &Generation) -> After {
-        After::Renew(match generation.cause() {
-            Some(Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch) => Before::Fenced,
-            _ => Before::Unknown,
-        })
+        After::Renew(if generation.broken() { Before::Fenced } else { Before::Unknown })
     }
 }

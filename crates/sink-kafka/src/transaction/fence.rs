@@ -57,7 +57,8 @@ pub(super) enum Before {
     Nothing,
     /// Something whose end is not known.
     Unknown,
-    /// Somebody fenced it: another instance, or the brokers, because a transaction took too long.
+    /// It broke for good. Most likely somebody fenced it: another instance, or the brokers, because a transaction took too
+    /// long.
     Fenced,
 }
 
@@ -178,7 +179,7 @@ impl Shard {
         let round = Round::new(Arc::clone(generation));
         round.close();
         let names = self.ledger().names();
-        self.write_checkpoints(&round, &names).await.map_err(|code| not_written(code))?;
+        self.write_checkpoints(&round, &names).await.map_err(not_written)?;
         loop {
             match round.stage() {
                 Stage::Delivered => break,

@@ -164,6 +164,17 @@ impl<'a> AtomicBatch<'a> {
         self.send(loud).await
     }
 
+    /// Sends the fence `text`, under no condition. Only for a batch without records.
+    pub(crate) async fn fence(mut self, subject: &str, text: Bytes) -> Verdict {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::NATS_EXPECTED_STREAM, self.stream());
+        headers.insert(super::checkpoint::FENCE, "1");
+        headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
+        let headers = self.numbered(headers);
+        self.messages.push(Outgoing { subject: subject.into(), headers, payload: text });
+        self.send(false).await
+    }
+
     async fn send(mut self, loud: bool) -> Verdict {
         let (shared, epoch) = (self.shared, self.epoch);
         let patience = shared.checked.settings.ack_timeout;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use viaduct_faults::{Mistake, makes};
-use viaduct_sink::{Claim, Fatal, Outcome, Progress, Record, Refusal};
+use viaduct_sink::{Claim, Fatal, Outcome, Progress, Record, Refusal, Usurped};
 
 use super::batch::AtomicBatch;
 use super::checkpoint::{self, ReadError, Stored};
@@ -13,8 +13,10 @@ use crate::answer;
 use crate::epoch::Epoch;
 use crate::stream::{InspectError, StreamReport};
 
-/// How often a claim is repeated at once because another one came in between.
+/// How often a claim is repeated at once because another checkpoint came in between.
 const CLAIMS: usize = 20;
+/// After so many of them the claimer puts up a fence.
+const CLAIMS_WITHOUT_FENCE: usize = 2;
 /// How often a checkpoint from before the own one is taken for the answer of a leader that does not know yet that it is
 /// none any more. After that somebody has put an old stream in place.
 const OLD_ANSWERS: u32 = 20;
@@ -91,8 +93,19 @@ impl Source {
 
     /// Reads, and replaces what was read by a claim of its own; whoever claims last owns the source.
     async fn claim(&mut self, epoch: &Arc<Epoch>, report: &StreamReport) -> Result<(), Obstacle> {
-        for _ in 0..CLAIMS {
-            let Stored { sequence, checkpoint } = self.read(epoch).await?;
+        // A stream that keeps one or two messages of a subject would drop the checkpoint for the fence.
+        let has_room = report.max_messages_per_subject.is_none_or(|most| most > 2);
+        for attempt in 0..CLAIMS {
+            if attempt >= CLAIMS_WITHOUT_FENCE && has_room {
+                let fence =
+                    Progress::claim(self.owner.clone(), self.remember, None).propose([]).text().clone();
+                let batch = AtomicBatch::new(&self.shared, epoch, report.max_message_size);
+                match batch.fence(&self.subject, fence).await {
+                    Verdict::Committed(_) => {}
+                    verdict => return Err(self.obstacle(epoch, verdict).await),
+                }
+            }
+            let Stored { sequence, checkpoint, .. } = self.read(epoch).await?;
             let mut progress = Progress::claim(self.owner.clone(), self.remember, checkpoint);
             let claim =
                 Claim { session: progress.session().map(ToOwned::to_owned), remembered: progress.len() };
@@ -214,8 +227,13 @@ impl Source {
     fn recover(&mut self, stored: Stored) -> Result<(), Obstacle> {
         let Standing::Owner(owned) = &mut self.standing else { return Err(Obstacle::Lost) };
         let old = stored.sequence < owned.sequence;
-        if !makes(Mistake::AssumeNotCommitted)
-            && let Err(usurped) = owned.progress.recover(stored.checkpoint)
+        let other = stored.fence.filter(|fence| *fence != self.owner).map(Usurped);
+        let standing = match other {
+            Some(usurped) => Err(usurped),
+            None if makes(Mistake::AssumeNotCommitted) => Ok(()),
+            None => owned.progress.recover(stored.checkpoint),
+        };
+        if let Err(usurped) = standing
             && !makes(Mistake::IgnoreOwner)
         {
             if old && owned.old_answers < OLD_ANSWERS {

@@ -121,7 +121,7 @@ impl Memory {
         }
         let mut batches = self.batches.lock().unwrap();
         *batches += 1;
-        if self.fault != Fault::StoresSeldom || *batches % 2 == 0 {
+        if self.fault != Fault::StoresSeldom || batches.is_multiple_of(2) {
             destination.keep(source, &proposal, self.fault);
         }
         progress.commit(proposal);

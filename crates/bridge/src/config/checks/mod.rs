@@ -1,7 +1,10 @@
 //! From raw structs to checked values. Every check goes on after a mistake, so that one run finds all of them; a
 //! function returns `None` only after it has noted why.
 
+mod headers;
+mod mask;
 mod nats;
+mod reach;
 mod route;
 mod sink;
 mod source;
@@ -63,10 +66,13 @@ impl<'a> Checks<'a> {
         let state_dir = self.state_dir(&raw.state);
         let admin = self.admin(&raw.admin);
         let log = self.log(&raw.log);
-        self.not_available(&raw.mask, "[mask]");
+        let mask = self.mask(&raw.mask);
         let sources = self.sources(&raw.source, root);
         let sinks = self.sinks(&raw.sink, root);
         let routing = self.routing(raw, &sinks);
+        if let (Some(Some(mask)), Some((routes, _))) = (&mask, &routing) {
+            self.masked_keys(mask, routes, raw, &sinks);
+        }
         let (routes, dead_letter) = routing?;
         Some(Config {
             bridge: bridge?,
@@ -74,6 +80,7 @@ impl<'a> Checks<'a> {
             sinks: sinks.into_iter().map(|(_, sink)| sink).collect::<Option<_>>()?,
             routes,
             dead_letter,
+            mask: mask?,
             state_dir: state_dir?,
             admin: admin?,
             log: log?,

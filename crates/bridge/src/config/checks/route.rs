@@ -2,10 +2,10 @@
 
 use super::super::checked::{DeadLetter, Format, Route, SinkIndex, SinkKind, Target};
 use super::super::field::{Field, Given};
-use super::super::pattern::{Pattern, PatternError};
+use super::super::pattern::Pattern;
 use super::super::raw;
 use super::super::reader::label;
-use super::super::template::{Segment, Template, is_field};
+use super::super::template::{KeyPart, Segment, Template};
 use super::super::tree::Origin;
 use super::sink::{NamedSink, which_sink};
 use super::{Checks, Section};
@@ -47,35 +47,28 @@ impl Checks<'_> {
             })
             .collect();
         let routes: Vec<_> = routes.into_iter().collect::<Option<_>>()?;
-        for (index, (section, route)) in routes.iter().enumerate() {
-            let Target::Sink { sink, .. } = route.target else { continue };
-            let before =
-                routes[..index].iter().map(|(_, route)| route).filter(|earlier| to_sink(earlier, sink));
-            let earlier: Vec<_> = before.flat_map(|earlier| &earlier.patterns).collect();
-            let covered =
-                |pattern: &Pattern| earlier.iter().any(|one| one.is_everything() || *one == pattern);
-            if route.patterns.iter().all(covered) {
-                let message =
-                    format!("{} never applies: an earlier route to this sink matches first", section.label);
-                self.warn(section.at, message, "move it up, or remove it");
-            }
-        }
+        self.reach(&routes);
         Some(routes.into_iter().map(|(_, route)| route).collect())
     }
 
     fn route(&mut self, raw: &raw::Route, section: &Section, sinks: &[NamedSink]) -> Option<Route> {
         let patterns = self.patterns(&raw.patterns, section);
         if raw.sink.given().is_some_and(|sink| sink.value == "none") {
-            for (key, at) in
-                [("to", place(&raw.to)), ("key", place(&raw.key)), ("format", place(&raw.format))]
-            {
+            let places = [
+                ("to", place(&raw.to)),
+                ("key", place(&raw.key)),
+                ("format", place(&raw.format)),
+                ("headers", place(&raw.headers)),
+            ];
+            for (key, at) in places {
                 if let Some(at) = at {
                     let message =
                         format!("`{key}` in {} has no meaning where events are dropped", section.label);
                     self.wrong(at, message, "remove it");
                 }
             }
-            return Some(Route { patterns: patterns?, target: Target::Drop });
+            let (patterns, exclusions) = patterns?;
+            return Some(Route { patterns, exclusions, target: Target::Drop });
         }
         let example = sinks.first().map_or("lake", |(name, _)| name);
         let sink = self.named_sink(&raw.sink, section, example, sinks);
@@ -89,64 +82,77 @@ impl Checks<'_> {
             Field::Absent => Some(default_key()),
             _ => self.key(&raw.key, section),
         };
-        let format = match raw.format.or(raw::Format::Unwrapped) {
-            Some(raw::Format::Unwrapped) => Some(Format::Unwrapped),
-            Some(raw::Format::Raw) => Some(Format::Raw),
-            Some(raw::Format::Payload | raw::Format::CloudEvents) => {
-                let what = format!("this `format` in {}", section.label);
-                self.unavailable(raw.format.at(), what, "write format = \"unwrapped\" or format = \"raw\"");
-                None
-            }
-            None => None,
-        };
+        let format = raw.format.or(raw::Format::Unwrapped).map(|format| match format {
+            raw::Format::Unwrapped => Format::Unwrapped,
+            raw::Format::Raw => Format::Raw,
+            raw::Format::Payload => Format::Payload,
+            raw::Format::CloudEvents => Format::CloudEvents,
+        });
+        let headers = self.headers(&raw.headers, section, kind);
+        let (patterns, exclusions) = patterns?;
         Some(Route {
-            patterns: patterns?,
-            target: Target::Sink { sink: sink?, to: to?, key: key?, format: format? },
+            patterns,
+            exclusions,
+            target: Target::Sink { sink: sink?, to: to?, key: key?, format: format?, headers: headers? },
         })
     }
 
-    fn patterns(&mut self, raw: &Field<Vec<Field<String>>>, section: &Section) -> Option<Vec<Pattern>> {
+    /// What a route matches, and what it does not.
+    fn patterns(
+        &mut self,
+        raw: &Field<Vec<Field<String>>>,
+        section: &Section,
+    ) -> Option<(Vec<Pattern>, Vec<Pattern>)> {
         let list = self.need(raw, "match", section, "[\"*\"]")?;
-        if list.value.is_empty() {
-            self.wrong(
-                list.at,
-                format!("`match` in {} is empty: no event matches", section.label),
-                "write match = [\"*\"]",
-            );
-            return None;
+        let mut right = true;
+        let (mut patterns, mut exclusions) = (Vec::new(), Vec::new());
+        for item in &list.value {
+            let Some(item) = item.given() else {
+                right = false;
+                continue;
+            };
+            let (text, excludes) =
+                item.value.strip_prefix('!').map_or((item.value.as_str(), false), |rest| (rest, true));
+            match Pattern::parse(text) {
+                Ok(pattern) => {
+                    self.spelling(&pattern, item.at, section);
+                    if excludes { exclusions.push(pattern) } else { patterns.push(pattern) }
+                }
+                Err(error) => {
+                    let hint = "write an event type, with * for any characters: \"engagementCenter.*\"";
+                    self.wrong(item.at, format!("a pattern in `match` of {} {error}", section.label), hint);
+                    right = false;
+                }
+            }
         }
-        let patterns: Vec<_> = list
-            .value
-            .iter()
-            .map(|item| {
-                let item = item.given()?;
-                Pattern::parse(&item.value)
-                    .map_err(|error| {
-                        let hint = match error {
-                            PatternError::Exclusion => "list the types that you want instead",
-                            _ => "write an event type, with * for any characters: \"engagementCenter.*\"",
-                        };
-                        self.wrong(
-                            item.at,
-                            format!("a pattern in `match` of {} {error}", section.label),
-                            hint,
-                        );
-                    })
-                    .ok()
-            })
-            .collect();
-        patterns.into_iter().collect()
+        if right && patterns.is_empty() {
+            let (what, hint) = if exclusions.is_empty() {
+                ("is empty: no event matches", "write match = [\"*\"]")
+            } else {
+                ("has only `!` patterns: no event matches", "add \"*\" for all other events")
+            };
+            self.wrong(list.at, format!("`match` in {} {what}", section.label), hint);
+            right = false;
+        }
+        right.then_some((patterns, exclusions))
     }
 
-    fn key(&mut self, raw: &Field<Vec<Field<String>>>, section: &Section) -> Option<Vec<String>> {
-        let fields = self.texts(raw, "key", section)?;
-        let wrong: Vec<_> =
-            fields.iter().filter(|field| !is_field(&field.value)).map(|field| field.at).collect();
-        for at in &wrong {
-            let message = format!("`key` in {} must be names of event fields", section.label);
-            self.wrong(*at, message, "write key = [\"interactionId\", \"userId\"]; [] is no key");
+    fn key(&mut self, raw: &Field<Vec<Field<String>>>, section: &Section) -> Option<Vec<KeyPart>> {
+        let texts = self.texts(raw, "key", section)?;
+        let mut parts = Vec::with_capacity(texts.len());
+        for text in &texts {
+            match KeyPart::parse(&text.value) {
+                Ok(part) => parts.push(part),
+                Err(_) => {
+                    let message =
+                        format!("`key` in {} must be event fields, templates or constants", section.label);
+                    let hint =
+                        "write key = [\"interactionId\", \"{org}-{userId}\", '\"constant\"']; [] is no key";
+                    self.wrong(text.at, message, hint);
+                }
+            }
         }
-        wrong.is_empty().then(|| fields.into_iter().map(|field| field.value).collect())
+        (parts.len() == texts.len()).then_some(parts)
     }
 
     fn named_sink(
@@ -259,18 +265,21 @@ fn default_routes(sinks: &[NamedSink]) -> Vec<Route> {
     right
         .map(|(index, sink)| Route {
             patterns: vec![Pattern::everything()],
+            exclusions: Vec::new(),
             target: Target::Sink {
                 sink: index,
                 to: default_template(&sink.kind),
                 key: default_key(),
                 format: Format::Unwrapped,
+                headers: Vec::new(),
             },
         })
         .collect()
 }
 
-fn default_key() -> Vec<String> {
-    DEFAULT_KEY.map(str::to_owned).to_vec()
+/// The key of a route that names none.
+fn default_key() -> Vec<KeyPart> {
+    DEFAULT_KEY.map(|field| KeyPart::parse(field).expect("written here, and tested")).to_vec()
 }
 
 fn default_template(kind: &SinkKind) -> Template {
@@ -296,7 +305,7 @@ fn unfit(template: &Template, kind: &SinkKind) -> Option<&'static str> {
         SinkKind::Kafka(_) => {
             let literals = template.segments().iter().map(|segment| match segment {
                 Segment::Literal(text) => text.len(),
-                Segment::Field(_) => 1,
+                Segment::Field(..) => 1,
             });
             (literals.sum::<usize>() > KAFKA_TOPIC_MAX).then_some("is longer than 249 characters")
         }

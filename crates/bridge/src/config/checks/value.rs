@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::super::field::{Field, Given, Secret, TextOrReference};
@@ -317,8 +318,7 @@ impl Checks<'_> {
             self.wrong(place.at, format!("{what} still contains {PLACEHOLDER}"), "write where the secret is");
             return None;
         }
-        let environment = self.environment;
-        match secret.read_with(|name| environment(name).ok_or_else(|| SecretError::Unset(name.to_owned()))) {
+        match self.read(&secret) {
             Ok(_) => Some(secret),
             Err(error) => {
                 let hint = match &error {
@@ -335,6 +335,12 @@ impl Checks<'_> {
                 None
             }
         }
+    }
+
+    /// What a secret is now.
+    pub(super) fn read(&self, secret: &SecretRef) -> Result<SecretString, SecretError> {
+        let environment = self.environment;
+        secret.read_with(|name| environment(name).ok_or_else(|| SecretError::Unset(name.to_owned())))
     }
 
     /// A file that must be readable, such as a certificate.

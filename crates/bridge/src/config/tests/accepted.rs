@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::super::*;
 use super::{SINK, SOURCE, right};
 
-/// The contract's example, as far as this version goes.
+/// An example with nearly every key, as far as this version goes.
 const EXAMPLE: &str = r#"
 [bridge]
 shutdown_timeout = "25s"
@@ -85,13 +85,17 @@ key = ["interactionId", "sessionId", "userId", "ehubSessionId", "correlationId"]
 format = "unwrapped"
 
 [[route]]
-match = ["*"]
+match = ["*", "!chat.*"]
 sink = "bus"
+key = ["payload.userId", "{org}-{interactionInfo.screenData.ani}", '"the rest"']
+format = "cloudevents"
+headers = { x-team = "billing", X-User = "{source}/{userId}" }
 
 [[route]]
-match = ["*"]
+match = ["*", "!chat.*"]
 sink = "archive"
-format = "raw"
+to = "{eventType:plain}"
+format = "payload"
 
 [[route]]
 match = ["chat.*"]
@@ -100,6 +104,11 @@ sink = "none"
 [dead_letter]
 sink = "lake"
 to = "via.dead-letter"
+
+[mask]
+fields = { phoneNumber = "last4", "customerName" = "hash", "*.password" = "drop", screenData.ani = "redact" }
+honour_is_masked = true
+hash_key = "s3cret-s3cret-s3cret"
 
 [state]
 dir = "./viaduct-state"
@@ -131,6 +140,17 @@ fn the_example_is_right() {
         ["queue.buffering.max.kbytes=32768", "security.protocol=plaintext", "socket.keepalive.enable=true"]
     );
     assert!(matches!(config.routes[3].target, Target::Drop));
+    let Target::Sink { key, format, headers, .. } = &config.routes[1].target else { panic!("no sink") };
+    let key: Vec<_> = key.iter().map(ToString::to_string).collect();
+    assert_eq!(key, ["payload.userId", "{org}-{interactionInfo.screenData.ani}", "\"the rest\""]);
+    assert_eq!((*format, headers.len()), (Format::CloudEvents, 2));
+    assert!(config.routes[1].matches("engagementCenter.Idle") && !config.routes[1].matches("chat.SendText"));
+    assert_eq!(config.routes[1].match_texts(), ["*", "!chat.*"]);
+    let mask = config.mask.as_ref().unwrap();
+    let rules: Vec<_> =
+        mask.rules.iter().map(|rule| format!("{} {}", rule.path, rule.action.word())).collect();
+    let expected = ["phoneNumber last4", "customerName hash", "*.password drop", "screenData.ani redact"];
+    assert_eq!((rules, mask.honour_is_masked), (expected.map(str::to_owned).to_vec(), true));
     let DeadLetter::Sink { sink, to } = &config.dead_letter else { panic!("dead letters go to a sink") };
     assert_eq!((config.sink(*sink).name.as_str(), to.to_string().as_str()), ("lake", "via.dead-letter"));
 }
@@ -144,6 +164,7 @@ fn the_defaults_are_the_contract_s() {
     assert_eq!(config.admin, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Auto));
     assert!(matches!(config.dead_letter, DeadLetter::LocalFile));
+    assert!(config.mask.is_none());
 
     let source = &config.sources[0];
     assert_eq!((source.api, source.max_events, source.max_in_flight), (Api::V3, 200, 2000));
@@ -183,9 +204,11 @@ type = "stdout"
         .routes
         .iter()
         .map(|route| match &route.target {
-            Target::Sink { sink, to, key, format } => {
+            Target::Sink { sink, to, key, format, headers } => {
                 assert!(route.matches("engagementCenter.Idle") && route.matches("x"));
-                assert_eq!(key, &["interactionId", "sessionId", "userId", "ehubSessionId", "correlationId"]);
+                let key: Vec<_> = key.iter().map(ToString::to_string).collect();
+                assert_eq!(key, ["interactionId", "sessionId", "userId", "ehubSessionId", "correlationId"]);
+                assert_eq!(headers, &[]);
                 assert_eq!(*format, Format::Unwrapped);
                 format!("{} {to}", config.sink(*sink).name)
             }

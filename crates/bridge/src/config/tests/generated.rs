@@ -64,6 +64,10 @@ fn line() -> impl Strategy<Value = String> {
         "to",
         "key",
         "format",
+        "headers",
+        "fields",
+        "honour_is_masked",
+        "hash_key",
         "level",
         "listen",
         "a.b",
@@ -104,6 +108,9 @@ fn line() -> impl Strategy<Value = String> {
             "{ env = \"\" }",
             "{ file = \"\" }",
             "\"via.{category}\"",
+            "[\"!*\", \"a\"]",
+            "{ a.b = \"hash\", \"*\" = \"drop\" }",
+            "{ x-a = \"{userId}\" }",
             "\"{\"",
             "\"localhost:9092\"",
             "\"::\"",
@@ -198,8 +205,18 @@ proptest! {
         let characters = |text: &str| text.chars().collect::<Vec<_>>();
         let expected = matches_naively(&characters(&pattern), &characters(&text));
         prop_assert_eq!(parsed.matches(&text), expected, "{} on {}", pattern, text);
-        prop_assert_eq!(parsed.is_everything(), pattern.chars().all(|c| c == '*'));
         prop_assert_eq!(parsed.to_string(), pattern);
+    }
+
+    #[test]
+    fn what_is_said_of_two_patterns_holds_for_every_text(one in "[ab*]{1,4}", other in "[ab*]{1,4}", text in "[ab]{0,5}") {
+        let (one, other) = (Pattern::of(&one), Pattern::of(&other));
+        if one.covers(&other) && other.matches(&text) {
+            prop_assert!(one.matches(&text), "{one} does not cover {other}: {text}");
+        }
+        if one.is_apart_from(&other) {
+            prop_assert!(!(one.matches(&text) && other.matches(&text)), "{one} and {other}: {text}");
+        }
     }
 }
 

@@ -274,6 +274,7 @@ impl Instance {
             last_resort_route: local,
             reports: reports_of_lanes,
             telemetry,
+            masks: None,
             repeats: Repeats::default(),
         };
         Self {

@@ -168,5 +168,5 @@ async fn an_instance_that_ends_in_mid_batch_is_succeeded() {
     let sink = connect(process(server.url(), "VIA", &["main"])).await;
     settle(&*sink, "main", &all).await;
     let checkpoint = &verify(server.url(), "VIA", &counts([("k", 2_500)]), &["main"]).await["main"];
-    assert_eq!(checkpoint.records.len(), 2_500);
+    assert_eq!(checkpoint.events().count(), 2_500);
 }

@@ -11,6 +11,7 @@ mod streams;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use viaduct_sink::outcome::Position;
 use viaduct_sink::{Batch, Checkpoint, Outcome, Record, Sink};
 use viaduct_sink_nats::{NatsSettings, NatsSink};
@@ -87,10 +88,15 @@ fn verify_messages(
         stored.into_iter().partition(|message| message.subject.starts_with(CHECKPOINTS));
     assert_eq!(assert_ordered(&events, expected), 0, "records stand there twice");
     assert!(events.iter().all(|message| message.header("Nats-Msg-Id").is_none()));
+    // `<source>`, or `<source>.<page>`.
+    let place = |message: &StoredMessage| message.subject.trim_start_matches(CHECKPOINTS).to_owned();
+    let pages: HashMap<String, Bytes> =
+        checkpoints.iter().map(|message| (place(message), message.payload.clone())).collect();
     let mut found = HashMap::new();
-    for message in checkpoints {
-        let source = message.subject.trim_start_matches(CHECKPOINTS).to_owned();
-        let checkpoint = Checkpoint::decode(&message.payload, |_| None).unwrap();
+    for message in checkpoints.iter().filter(|message| !place(message).contains('.')) {
+        let source = place(message);
+        let page = |page: u32| pages.get(&format!("{source}.{page}")).cloned();
+        let checkpoint = Checkpoint::decode(&message.payload, page).unwrap();
         assert!(found.insert(source.clone(), checkpoint).is_none(), "{source} has more than one checkpoint");
     }
     let mut names: Vec<&str> = found.keys().map(String::as_str).collect();

@@ -1,6 +1,7 @@
 //! Two instances, and checkpoints that others touch.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use viaduct_sink::{Fatal, Sink};
@@ -125,7 +126,7 @@ async fn a_purged_checkpoint_is_written_again() {
     let outcomes = publish(&*sink, &records(&stream, "k", 20..60)).await;
     assert_eq!(held(&outcomes), 10, "this process still knows them");
     let checkpoint = &verify(url, &stream, &counts([("k", 60)]), &["main"]).await["main"];
-    assert_eq!(checkpoint.records.len(), 60, "and so does the next one");
+    assert_eq!(checkpoint.events().count(), 60, "and so does the next one");
 }
 
 #[tokio::test]
@@ -148,4 +149,84 @@ async fn a_checkpoint_that_is_none_ends_the_source_with_a_sentence() {
         settle(&*sink, "other", &records(&stream, "k", 0..3)).await;
         settle(&*sink, "other", &records(&stream, "k", 0..3)).await;
     }
+}
+
+/// One instance after the other takes over while the one before publishes without a pause. What the one before has
+/// stored at that moment, the heir knows, whenever it was stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takeovers_under_load() {
+    let server = NatsServer::start_own();
+    let known = Arc::new(AtomicUsize::new(0));
+    let mut holder = connect(process(server.url(), "VIA", &["main"])).await;
+    for _ in 0..6 {
+        let before = known.load(Ordering::Relaxed);
+        let load = tokio::spawn(offer_from(holder.clone(), known.clone()));
+        eventually("nothing is published", || known.load(Ordering::Relaxed) >= before + 460).await;
+        // A slow line: much is stored between the heir's reading and its claim.
+        let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], server.port()))).await.unwrap();
+        let heir = connect(process(&format!("nats://127.0.0.1:{}", proxy.port()), "VIA", &["main"])).await;
+        health(&*heir, true).await;
+        tokio::select! {
+            claim = heir.checkpoints().unwrap().claim("main") => drop(claim.unwrap()),
+            () = hold_up(&proxy) => {}
+        }
+        proxy.heal();
+        load.await.unwrap();
+        heir.close().await;
+        // The vendor delivers again what it has not seen acknowledged.
+        known.store(known.load(Ordering::Relaxed).saturating_sub(400), Ordering::Relaxed);
+        holder = connect(process(server.url(), "VIA", &["main"])).await;
+    }
+    let first = known.load(Ordering::Relaxed);
+    settle(&*holder, "main", &records("VIA", "k", first..first + 500)).await;
+    verify(server.url(), "VIA", &counts([("k", first + 500)]), &["main"]).await;
+}
+
+/// Lets something pass every few milliseconds only.
+async fn hold_up(proxy: &Proxy) {
+    loop {
+        proxy.stall();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        proxy.heal();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Offers batches of 20, from the first record that is not known to be confirmed, until the instance is fenced.
+async fn offer_from(sink: Arc<NatsSink>, known: Arc<AtomicUsize>) {
+    loop {
+        let first = known.load(Ordering::Relaxed);
+        let outcomes = publish(&*sink, &records("VIA", "k", first..first + 20)).await;
+        match &outcomes[0] {
+            Outcome::Confirmed(_) => {
+                assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Confirmed(_))));
+                known.store(first + 20, Ordering::Relaxed);
+            }
+            _ => return fenced(&outcomes),
+        }
+    }
+}
+
+/// An instance put up its fence and died. The next one finds what stands before it, and the one before stops.
+#[tokio::test]
+async fn a_fence_without_a_claim_hides_nothing() {
+    let server = NatsServer::start_own();
+    let (url, stream) = (server.url(), stream_name());
+    let holder = connect(process(url, &stream, &["main"])).await;
+    settle(&*holder, "main", &records(&stream, "k", 0..30)).await;
+    let context = async_nats::jetstream::new(async_nats::connect(url).await.unwrap());
+    for owner in ["aa", "bb"] {
+        let text = format!(r#"{{"version":1,"owner":"{owner}","revision":1,"session":null,"records":[]}}"#);
+        let headers = async_nats::HeaderMap::from_iter([(
+            async_nats::HeaderName::from_static("Viaduct-Fence"),
+            async_nats::HeaderValue::from("1"),
+        )]);
+        let subject = format!("{CHECKPOINTS}main");
+        context.publish_with_headers(subject, headers, text.into()).await.unwrap().await.unwrap();
+    }
+    fenced(&publish(&*holder, &records(&stream, "zombie", 0..10)).await);
+    let heir = connect(process(url, &stream, &["main"])).await;
+    assert_eq!(heir.checkpoints().unwrap().claim("main").await.unwrap().remembered, 30);
+    settle(&*heir, "main", &records(&stream, "k", 0..60)).await;
+    verify(url, &stream, &counts([("k", 60)]), &["main"]).await;
 }

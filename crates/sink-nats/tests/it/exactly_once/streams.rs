@@ -50,7 +50,7 @@ async fn an_old_stream_is_refused_with_a_hint_where_it_may_not() {
     context.update_stream(config.clone()).await.unwrap();
     down_because(&*sink, "does not hold the subject").await;
     assert_eq!(refusal(&publish(&*sink, &records(&stream, "k", 0..2)).await[0]), Some(Refusal::Missing));
-    config.subjects.push(format!("{CHECKPOINTS}*"));
+    config.subjects.push(format!("{CHECKPOINTS}>"));
     context.update_stream(config).await.unwrap();
     settle(&*sink, "main", &records(&stream, "k", 0..20)).await;
     assert_eq!(health(&*sink, true).await, "");

@@ -1,0 +1,6 @@
+//! The event types that the vendor's document lists: the one place where the bridge takes them from.
+
+/// All of them, in the document's order.
+pub(crate) fn event_types() -> impl Iterator<Item = &'static str> {
+    viaduct_simulator::event_types()
+}
