@@ -80,7 +80,7 @@ impl Slot {
 
 /// Slots by sequence number: a queue with gaps, because events settle about in order.
 #[derive(Debug, Default)]
-struct Slots {
+pub(super) struct Slots {
     first: u64,
     slots: VecDeque<Option<Slot>>,
 }
@@ -120,7 +120,7 @@ impl Slots {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 }
@@ -142,7 +142,12 @@ impl Source {
         }
     }
 
-    fn dispatch(&mut self, deliveries: Deliveries, slots: &mut Slots, categories: &mut Categories) {
+    pub(super) fn dispatch(
+        &mut self,
+        deliveries: Deliveries,
+        slots: &mut Slots,
+        categories: &mut Categories,
+    ) {
         for Delivery { entry, token } in deliveries.items {
             // Before masks change values; of those, nothing goes on from here.
             let unfit = match (&mut self.validator, &entry) {
@@ -216,8 +221,12 @@ impl Source {
             warn!(source = %self.name, %reason, destination = intended, detail, unsaid,
                   "event goes to the dead letters");
         }
-        let record =
+        let mut record =
             self.dead_letter_route.record(&slot.entry, slot.session.as_str(), reason, detail, intended);
+        if let Creditor::Sink(sink) = creditor {
+            // Two sinks may refuse an event for destinations of the same name: that makes two dead letters.
+            record.message_id = format!("{}@{}", record.message_id, self.lanes[sink.get()].sink).into();
+        }
         let category = slot.category.clone();
         let item = Item { sequence, category, creditor, dead_letter: Some(reason), record };
         // Lanes of dead letters have no capacity, so they are never full.
@@ -242,7 +251,7 @@ impl Source {
         let _ = self.last_resort.send(item);
     }
 
-    fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
+    pub(super) fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
                 // Settled without waiting for this sink, which is a best-effort one.
@@ -280,7 +289,7 @@ impl Source {
 
 /// Category names, each allocated once. Bounded by forgetting: they are a handful.
 #[derive(Debug, Default)]
-struct Categories(HashMap<Box<str>, Arc<str>>);
+pub(super) struct Categories(HashMap<Box<str>, Arc<str>>);
 
 impl Categories {
     const KNOWN: usize = 256;
