@@ -15,6 +15,8 @@ mod main_path;
 mod outage;
 mod records;
 mod routing;
+mod schemas;
 mod session;
 mod state;
+mod subscriptions;
 mod v2;

@@ -44,6 +44,119 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Write a commented configuration file
     Init(InitArgs),
+    /// Show, plan and apply the subscriptions of a source's session
+    Subscriptions {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: SubscriptionsCommand,
+    },
+    /// Print schemas: of the configuration, of the events, of the topics and subjects
+    Schema {
+        /// Which one.
+        #[command(subcommand)]
+        command: SchemaCommand,
+    },
+}
+
+/// `viaduct subscriptions`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SubscriptionsCommand {
+    /// Show what stands in the session
+    List(SubscriptionsArgs),
+    /// Show what would turn it into what is declared
+    Plan(SubscriptionsArgs),
+    /// Do that now
+    ///
+    /// `viaduct run` does it by itself for every new session, before the first events are fetched.
+    Apply(ApplyArgs),
+}
+
+/// Which of the subscription commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SubscriptionsVerb {
+    /// `list`
+    List,
+    /// `plan`
+    Plan,
+    /// `apply`
+    Apply,
+}
+
+impl SubscriptionsCommand {
+    /// What they have in common.
+    pub(crate) const fn args(&self) -> &SubscriptionsArgs {
+        match self {
+            Self::List(args) | Self::Plan(args) => args,
+            Self::Apply(args) => &args.common,
+        }
+    }
+
+    /// Which one.
+    pub(crate) const fn verb(&self) -> SubscriptionsVerb {
+        match self {
+            Self::List(_) => SubscriptionsVerb::List,
+            Self::Plan(_) => SubscriptionsVerb::Plan,
+            Self::Apply(_) => SubscriptionsVerb::Apply,
+        }
+    }
+}
+
+/// `viaduct subscriptions list|plan`
+#[derive(Debug, Args)]
+pub(crate) struct SubscriptionsArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Only this source [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `viaduct subscriptions apply`
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// What it has in common with the others.
+    #[command(flatten)]
+    pub(crate) common: SubscriptionsArgs,
+    /// Apply them to a new session, which is deleted again: shows whether the vendor accepts them
+    #[arg(long)]
+    pub(crate) trial: bool,
+}
+
+/// `viaduct schema`
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemaCommand {
+    /// JSON Schema of the configuration, for editors
+    Config,
+    /// JSON Schemas of the event payloads, all in one document
+    Events(EventSchemaArgs),
+    /// AsyncAPI 3 document of the topics and subjects that a configuration leads to
+    Asyncapi(AsyncApiArgs),
+}
+
+/// `viaduct schema events`
+#[derive(Debug, Args)]
+pub(crate) struct EventSchemaArgs {
+    /// Only this type, as in engagementCenter.Idle
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "dir")]
+    pub(crate) event_type: Option<String>,
+    /// Write a file per type into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Print a page for people instead
+    #[arg(long, conflicts_with_all = ["event_type", "dir"])]
+    pub(crate) markdown: bool,
+}
+
+/// `viaduct schema asyncapi`
+#[derive(Debug, Args)]
+pub(crate) struct AsyncApiArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 }
 
 /// `viaduct run`

@@ -2,5 +2,5 @@
 
 /// All of them, in the document's order.
 pub(crate) fn event_types() -> impl Iterator<Item = &'static str> {
-    viaduct_simulator::event_types()
+    viaduct_catalogue::listed().map(|event| event.event_type.as_str())
 }

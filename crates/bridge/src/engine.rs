@@ -26,6 +26,7 @@ use crate::sinks::{self, SinkHandle};
 use crate::source_settings;
 use crate::state::StateDir;
 use crate::telemetry::{SourceObserver, Telemetry};
+use crate::validation::Validator;
 
 /// A bridge that runs.
 #[derive(Debug)]
@@ -186,6 +187,7 @@ impl Engine {
         let pipeline = Source {
             name: name.clone(),
             deliveries,
+            validator: Validator::new(name.clone(), source.validate, self.telemetry.clone()),
             masks: self.masks.clone(),
             router,
             lanes,

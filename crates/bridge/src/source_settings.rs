@@ -46,6 +46,7 @@ pub(crate) fn of(source: &config::Source) -> poller::SourceSettings {
             end_events: session.end_events.clone(),
         },
         subscriptions: source.subscriptions.iter().map(subscription).collect(),
+        prune: source.prune,
         retry: poller::RetrySettings { initial: source.retry.initial, max: source.retry.max },
     }
 }

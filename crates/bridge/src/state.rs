@@ -58,11 +58,7 @@ impl StateDir {
 
     /// Where the session of a source is kept.
     pub(crate) fn session_store(&self, source: &str, api_url: &str, org: &str) -> FileSessionStore {
-        FileSessionStore {
-            path: self.path.join("sessions").join(format!("{source}.json")),
-            api_url: api_url.to_owned(),
-            org: org.to_owned(),
-        }
+        FileSessionStore::new(&self.path, source, api_url, org)
     }
 
     /// Where the responses of a v2 source are kept until they are published.
@@ -74,6 +70,27 @@ impl StateDir {
     pub(crate) fn dead_letters(&self) -> PathBuf {
         self.path.join("dead-letters")
     }
+}
+
+/// The saved session of a source, read without owning the directory; what cannot be understood counts as none.
+///
+/// # Errors
+/// The file exists and cannot be read.
+pub(crate) fn saved_session(
+    state_dir: &Path,
+    source: &str,
+    api_url: &str,
+    org: &str,
+) -> io::Result<Option<SavedSession>> {
+    let store = FileSessionStore::new(state_dir, source, api_url, org);
+    let text = match fs::read_to_string(&store.path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(serde_json::from_str(&text).ok().and_then(|saved| store.ours(saved)))
 }
 
 /// Keeps the session of one source in a file.
@@ -93,6 +110,14 @@ pub(crate) struct OwnedSession {
 }
 
 impl FileSessionStore {
+    fn new(state_dir: &Path, source: &str, api_url: &str, org: &str) -> Self {
+        Self {
+            path: state_dir.join("sessions").join(format!("{source}.json")),
+            api_url: api_url.to_owned(),
+            org: org.to_owned(),
+        }
+    }
+
     /// The session with its organisation and address.
     pub(crate) fn owned(&self, session: &SavedSession) -> OwnedSession {
         OwnedSession { api_url: self.api_url.clone(), org: self.org.clone(), session: session.clone() }

@@ -58,6 +58,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             end_events: Vec::new(),
         },
         subscriptions: Vec::new(),
+        prune: false,
         retry: RetrySettings { initial: Duration::from_millis(200), max: Duration::from_secs(30) },
     };
     let parts =

@@ -53,6 +53,7 @@ pub(crate) type Pending = Arc<std::sync::Mutex<Option<Unspooled>>>;
 pub(crate) struct Calls {
     pub(crate) client: VendorClient,
     pub(crate) declared: Arc<[crate::settings::Subscription]>,
+    pub(crate) prune: bool,
     pub(crate) api: ApiVersion,
     pub(crate) spool: Option<Arc<Spool>>,
     pub(crate) pending: Pending,
@@ -65,10 +66,10 @@ impl Calls {
     }
 
     pub(crate) fn list(&self, access: Access, session: SessionId) -> Call<Outcome> {
-        let (client, declared) = (self.client.clone(), self.declared.clone());
+        let (client, declared, prune) = (self.client.clone(), self.declared.clone(), self.prune);
         Box::pin(async move {
             let listed = client.list_subscriptions(&access, &session).await;
-            Outcome::Listed(listed.map(|actual| plan_subscriptions(&declared, &actual)))
+            Outcome::Listed(listed.map(|actual| plan_subscriptions(&declared, &actual, prune)))
         })
     }
 
@@ -80,13 +81,7 @@ impl Calls {
     ) -> Call<Outcome> {
         let (client, declared) = (self.client.clone(), self.declared.clone());
         Box::pin(async move {
-            let wanted = &declared[change.index()];
-            Outcome::Changed(match change {
-                SubscriptionChange::Create(_) => client.create_subscription(&access, &session, wanted).await,
-                SubscriptionChange::Update(_, id) => {
-                    client.update_subscription(&access, &session, &id, wanted).await
-                }
-            })
+            Outcome::Changed(client.change_subscription(&access, &session, &declared, &change).await)
         })
     }
 

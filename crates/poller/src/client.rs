@@ -16,7 +16,7 @@ use crate::http::{Answer, CALL_TIMEOUT, Caller, MAX_BODY, MAX_EVENTS_BODY, POLL_
 use crate::observe::{Observer, Operation};
 use crate::settings::{ApiVersion, SourceSettings, Subscription};
 use crate::store::SessionId;
-use crate::subscriptions::{ActualSubscription, Wire, WireList};
+use crate::subscriptions::{ActualSubscription, SubscriptionChange, Wire, WireList};
 use crate::token::{Access, TokenProvider};
 
 /// A session as the vendor granted it.
@@ -269,6 +269,33 @@ impl VendorClient {
         let request = self.in_session(Method::PUT, url, access, session, operation)?;
         let request = request.json(&Wire::declared(subscription));
         self.caller.call(operation, request, MAX_BODY, false).await.map(|_| ())
+    }
+
+    /// Makes one change of a plan for `declared`; see [`crate::plan_subscriptions`].
+    ///
+    /// # Errors
+    /// See [`FailureKind`]. A subscription that is to be deleted and is gone already is no error.
+    pub async fn change_subscription(
+        &self,
+        access: &Access,
+        session: &SessionId,
+        declared: &[Subscription],
+        change: &SubscriptionChange,
+    ) -> Result<(), CallError> {
+        match change {
+            SubscriptionChange::Create(index) => {
+                self.create_subscription(access, session, &declared[*index]).await
+            }
+            SubscriptionChange::Update(index, id) => {
+                self.update_subscription(access, session, id, &declared[*index]).await
+            }
+            SubscriptionChange::Delete { id, .. } => {
+                match self.delete_subscription(access, session, id).await {
+                    Err(error) if error.kind == FailureKind::NotFound => Ok(()),
+                    other => other,
+                }
+            }
+        }
     }
 
     /// DELETE subscriptions/{id}.

@@ -134,4 +134,10 @@ impl DeliveryStream {
     pub async fn next(&mut self) -> Option<Deliveries> {
         self.receiver.recv().await
     }
+
+    /// What has been handed out and not taken yet.
+    #[cfg(feature = "simulation")]
+    pub fn try_next(&mut self) -> Option<Deliveries> {
+        self.receiver.try_recv().ok()
+    }
 }

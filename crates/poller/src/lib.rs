@@ -47,11 +47,11 @@
 //!
 //! # Inside
 //! ```text
-//!  settings ─▶ Poller::run ─▶ the loop (run) ◀──▶ the state machine (session): pure, decides
+//!  settings ─▶ Poller::run ─▶ the loop (run) ◀──▶ kernel: the state machine (session): pure, decides
 //!                               │   │   └───────▶ calls: one HTTP request each (client, token)
 //!            spool (v2) ◀───────┤   └───────────▶ parse: response → entries
 //!                               ▼
-//!                  hand-out + ledger: pure, knows identities ──▶ DeliveryStream ──▶ consumer
+//!          kernel: hand-out + ledger: pure, knows identities ──▶ DeliveryStream ──▶ consumer
 //!                               ▲                                                      │
 //!                               └──────────────────── AckToken ────────────────────────┘
 //! ```
@@ -66,6 +66,7 @@ mod failure;
 mod handout;
 mod http;
 mod json_text;
+mod kernel;
 mod ledger;
 mod observe;
 mod parse;
@@ -74,6 +75,8 @@ mod run;
 mod secret;
 mod session;
 mod settings;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod split;
 mod spool;
 mod status;

@@ -76,6 +76,8 @@ pub enum Observation<'a> {
         created: usize,
         /// Changed with PUT.
         updated: usize,
+        /// Not declared, and deleted.
+        deleted: usize,
     },
 }
 

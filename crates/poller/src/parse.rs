@@ -55,7 +55,8 @@ pub fn parse_response(
 #[must_use]
 pub fn parse_entry(raw: String, api: ApiVersion, received_at: Instant) -> Entry {
     let body = Arc::new(raw);
-    Parser { body: &body, api, received_at }.entry(body.trim())
+    // The white space of JSON: other one is none between the entries of a response either.
+    Parser { body: &body, api, received_at }.entry(body.trim_matches([' ', '\t', '\n', '\r']))
 }
 
 /// Whether the whole body arrived.

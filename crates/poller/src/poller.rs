@@ -10,9 +10,9 @@ use crate::calls::Calls;
 use crate::client::VendorClient;
 use crate::delivery::{Deliveries, DeliveryStream};
 use crate::error::{BuildError, Finished, PollerError};
-use crate::handout::HandOut;
+use crate::kernel::Kernel;
 use crate::observe::Observer;
-use crate::run::{Run, machine};
+use crate::run::{Run, jitter};
 use crate::settings::{ApiVersion, SourceSettings};
 use crate::spool::Spool;
 use crate::status::SourceStatus;
@@ -85,18 +85,19 @@ impl Poller {
             .map_err(|error| PollerError::State(error.to_string()))?;
         let (settle, settled) = mpsc::unbounded_channel();
         let waiting = spool.as_ref().map_or(&[][..], |spool| spool.waiting());
+        let tokens = client.token_provider();
+        let calls = Calls {
+            client,
+            declared: settings.subscriptions.clone().into(),
+            prune: settings.prune,
+            api: settings.api,
+            spool: spool.clone(),
+            pending: Arc::default(),
+        };
         let run = Run {
-            machine: machine(&settings, &teller),
-            hand_out: HandOut::new(&settings, observer, deliveries, settle, waiting),
-            teller,
-            tokens: client.token_provider(),
-            calls: Calls {
-                client,
-                declared: settings.subscriptions.clone().into(),
-                api: settings.api,
-                spool: spool.clone(),
-                pending: Arc::default(),
-            },
+            kernel: Kernel::new(settings, observer, teller, jitter(), (deliveries, settle), waiting),
+            calls,
+            tokens,
             spool,
             settled,
             status,
@@ -109,7 +110,6 @@ impl Poller {
             done: Vec::new(),
             spool_rest: None,
             stopping: false,
-            settings,
         };
         run.run(stop).await
     }

@@ -14,12 +14,10 @@ use crate::calls::{Acknowledgement, Call, Calls, Outcome, ReadBack, Removed, Res
 use crate::delivery::Settled;
 use crate::error::{Finished, PollerError};
 use crate::failure::CallError;
-use crate::handout::HandOut;
-use crate::session::{Action, Load, MAX_ACKNOWLEDGED_PER_CALL, Machine, Next, Policy, Polled, RefreshFailed};
-use crate::settings::SourceSettings;
+use crate::kernel::Kernel;
+use crate::session::{Action, Next, RefreshFailed};
 use crate::spool::Spool;
 use crate::status::{Phase, SourceStatus};
-use crate::tell::Teller;
 use crate::token::{Access, TokenProvider};
 
 /// Rest after the spool could not be read or tidied.
@@ -32,10 +30,7 @@ fn now() -> Instant {
 
 /// A running poller.
 pub(crate) struct Run {
-    pub(crate) settings: Arc<SourceSettings>,
-    pub(crate) machine: Machine,
-    pub(crate) hand_out: HandOut,
-    pub(crate) teller: Teller,
+    pub(crate) kernel: Kernel,
     pub(crate) calls: Calls,
     pub(crate) tokens: TokenProvider,
     pub(crate) spool: Option<Arc<Spool>>,
@@ -90,9 +85,7 @@ impl Patience {
 
 impl Run {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<Finished, PollerError> {
-        if self.machine.session().is_some() {
-            self.hand_out.ledger.begin_session();
-        }
+        self.kernel.begin();
         let mut settled = Vec::new();
         loop {
             // Whatever has come is heard before anything new is said: an answer with a Retry-After, or one that calls the
@@ -114,12 +107,7 @@ impl Run {
 
     fn take_in(&mut self, event: Event, settled: &mut Vec<Settled>) -> Result<(), PollerError> {
         match event {
-            Event::Settled => {
-                let now = now();
-                for settled in settled.drain(..) {
-                    self.hand_out.settle(settled, now);
-                }
-            }
+            Event::Settled => self.kernel.settled(settled.drain(..), now()),
             Event::Lane(outcome) => self.lane_ended(outcome),
             Event::Acknowledged(acknowledgement) => self.acknowledged(acknowledgement),
             Event::Refreshed(sent_at, result) => self.refreshed(sent_at, result)?,
@@ -127,15 +115,10 @@ impl Run {
             Event::Removed(removed) => self.removed(removed),
             Event::Stop => {
                 self.stopping = true;
-                self.hand_out.close();
-                self.machine.stop();
+                self.kernel.stop();
             }
         }
-        if self.hand_out.take_end_event() {
-            self.machine.end_event_acknowledged();
-        }
-        // A lost session, a created one: the ledger has to know before the next answer is looked at.
-        self.tell();
+        self.kernel.took_in();
         Ok(())
     }
 
@@ -148,7 +131,7 @@ impl Run {
         settled: &mut Vec<Settled>,
     ) -> Option<Event> {
         let refreshing = self.refreshing.as_mut();
-        let abandoned = self.hand_out.abandoned();
+        let abandoned = self.kernel.hand_out.abandoned();
         let stopping = self.stopping;
         let event = tokio::select! {
             biased;
@@ -178,27 +161,12 @@ impl Run {
         Some(event)
     }
 
-    fn load(&self) -> Load {
-        let ledger = &self.hand_out.ledger;
-        Load {
-            held: ledger.held(),
-            in_flight: ledger.in_flight(),
-            ready: ledger.ready(),
-            oldest_ready: ledger.oldest_ready(),
-            released: if self.machine.is_ended() { ledger.released() } else { 0 },
-            ending: ledger.ending(),
-            backlog: self.hand_out.has_turns() || self.reading.is_some(),
-        }
-    }
-
     /// Starts everything that is due.
     fn decide(&mut self) -> Option<Decided> {
         let now = now();
         let mut wake = self.tend_spool(now);
         loop {
-            self.tell();
-            let load = self.load();
-            match self.machine.next(now, &load) {
+            match self.kernel.next(now, self.reading.is_some()) {
                 Next::Do(Action::Finish { ended }) => return Some(Decided::Finished(ended)),
                 Next::Do(action) => self.start(action, now),
                 Next::Wait(until) => {
@@ -206,12 +174,6 @@ impl Run {
                     return wake.map(Decided::Wake);
                 }
             }
-        }
-    }
-
-    fn tell(&mut self) {
-        for notice in self.machine.take_notices() {
-            self.teller.tell(notice, &mut self.hand_out.ledger);
         }
     }
 
@@ -226,7 +188,7 @@ impl Run {
             return;
         }
         let Some(access) = self.access.clone() else {
-            error!(source = %self.settings.name, "a call without a token was asked for");
+            error!(source = %self.kernel.settings.name, "a call without a token was asked for");
             return;
         };
         match action {
@@ -240,10 +202,7 @@ impl Run {
             }
             Action::DeleteSession { session } => self.lane = Some(self.calls.delete(access, session)),
             Action::Acknowledge { session } => {
-                let ids = self.hand_out.ledger.take_batch(MAX_ACKNOWLEDGED_PER_CALL, now);
-                if ids.is_empty() {
-                    self.machine.acknowledge_skipped();
-                } else {
+                if let Some(ids) = self.kernel.take_batch(now) {
                     crash_point(Moment::BeforeAcknowledge);
                     self.acknowledging = Some(self.calls.acknowledge(access, session, ids));
                 }
@@ -255,12 +214,12 @@ impl Run {
     fn refreshed(&mut self, sent_at: Instant, result: Result<Access, CallError>) -> Result<(), PollerError> {
         match result {
             Ok(access) => {
-                self.machine.token_refreshed(sent_at, access.lifetime());
-                self.teller.token_refreshed(access.lifetime());
+                self.kernel.machine.token_refreshed(sent_at, access.lifetime());
+                self.kernel.teller.token_refreshed(access.lifetime());
                 self.access = Some(access);
             }
             Err(error) => {
-                if self.machine.token_failed(now(), &error) == RefreshFailed::RefusedAtStart {
+                if self.kernel.machine.token_failed(now(), &error) == RefreshFailed::RefusedAtStart {
                     return Err(PollerError::CredentialsRefused(error.detail));
                 }
             }
@@ -271,23 +230,12 @@ impl Run {
     fn lane_ended(&mut self, outcome: Outcome) {
         let now = now();
         match outcome {
-            Outcome::Created(Ok(granted)) => {
-                self.teller.granted(&granted);
-                self.machine.session_created(now, granted.id, granted.inactivity_delay);
-            }
-            Outcome::Created(Err(error)) => self.machine.session_failed(now, &error),
-            Outcome::Listed(Ok(changes)) => self.machine.subscriptions_listed(now, changes),
-            Outcome::Changed(Ok(())) => self.machine.subscription_changed(now),
-            Outcome::Listed(Err(error)) | Outcome::Changed(Err(error)) => {
-                let declared = &self.settings.subscriptions;
-                let describe = |index: usize| {
-                    declared.get(index).map_or_else(String::new, |one| format!("{:?}", one.description))
-                };
-                self.machine.subscription_failed(now, &error, describe);
-            }
+            Outcome::Created(result) => self.kernel.created(result, now),
+            Outcome::Listed(result) => self.kernel.listed(result, now),
+            Outcome::Changed(result) => self.kernel.changed(result, now),
             Outcome::Polled(Ok(response)) => self.polled(response, now),
-            Outcome::Polled(Err(error)) => self.machine.poll_failed(now, &error),
-            Outcome::Deleted(result) => self.machine.deleted(now, result.as_ref().map(|&()| ())),
+            Outcome::Polled(Err(error)) => self.kernel.machine.poll_failed(now, &error),
+            Outcome::Deleted(result) => self.kernel.machine.deleted(now, result.as_ref().map(|&()| ())),
         }
     }
 
@@ -296,34 +244,21 @@ impl Run {
         if !entries.is_empty() {
             crash_point(Moment::AfterGet);
         }
-        let taken = match spooled {
-            Some(waiting) => self.hand_out.take_spooled(&session, entries, waiting, now),
-            None => self.hand_out.take(&session, entries, now),
-        };
-        self.machine.polled(now, Polled { total: taken.total, fresh: taken.fresh, took });
+        self.kernel.polled(&session, entries, spooled, took, now);
     }
 
     fn acknowledged(&mut self, acknowledgement: Acknowledgement) {
-        let now = now();
         let Acknowledgement { session, ids, result } = acknowledgement;
-        match result {
-            Ok(answer) => {
-                crash_point(Moment::AfterAcknowledge);
-                let progressed = ids.iter().any(|id| answer.verdict(id).is_some());
-                self.machine.acknowledged(now, progressed);
-                self.hand_out.acknowledged(&ids, |id| answer.verdict(id), now);
-            }
-            Err(error) => {
-                self.hand_out.ledger.not_answered(now);
-                self.machine.acknowledge_failed(now, &session, &error);
-            }
+        if result.is_ok() {
+            crash_point(Moment::AfterAcknowledge);
         }
+        self.kernel.acknowledged(&session, &ids, result, now());
     }
 
     /// Reads the next spooled response where there is room, removes what is done. Returns when to look again.
     fn tend_spool(&mut self, now: Instant) -> Option<Instant> {
         let spool = self.spool.clone()?;
-        self.done.extend(self.hand_out.take_done());
+        self.done.extend(self.kernel.hand_out.take_done());
         if let Some(rest) = self.spool_rest.filter(|&rest| now < rest) {
             return Some(rest);
         }
@@ -333,7 +268,7 @@ impl Run {
         if self.reading.is_some() {
             return None;
         }
-        match self.hand_out.next_turn(now) {
+        match self.kernel.hand_out.next_turn(now) {
             Ok(turn) => {
                 self.reading = Some(self.calls.read_back(&spool, turn));
                 None
@@ -345,25 +280,25 @@ impl Run {
     fn read_back(&mut self, read: ReadBack) {
         match read.result {
             Ok(Some((session, entries))) => {
-                self.hand_out.take_turn(&session, entries, read.turn.number, now());
+                self.kernel.hand_out.take_turn(&session, entries, read.turn.number, now());
             }
             Ok(None) => error!(
-                source = %self.settings.name, response = read.turn.number,
+                source = %self.kernel.settings.name, response = read.turn.number,
                 "a spooled response is not readable any more; it stays in the spool"
             ),
             Err(error) => {
-                warn!(source = %self.settings.name, reason = %error, "the spool cannot be read; trying again");
+                warn!(source = %self.kernel.settings.name, reason = %error, "the spool cannot be read; trying again");
                 self.spool_rest = Some(now() + SPOOL_REST);
-                self.hand_out.turn_failed(read.turn);
+                self.kernel.hand_out.turn_failed(read.turn);
             }
         }
     }
 
     fn removed(&mut self, removed: Removed) {
         match removed.result {
-            Ok(()) => self.hand_out.left(&removed.numbers),
+            Ok(()) => self.kernel.hand_out.left(&removed.numbers),
             Err(error) => {
-                warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; trying again");
+                warn!(source = %self.kernel.settings.name, reason = %error, "the spool cannot be tidied; trying again");
                 self.spool_rest = Some(now() + SPOOL_REST);
                 self.done.extend(removed.numbers);
             }
@@ -373,19 +308,20 @@ impl Run {
     fn publish_status(&mut self) {
         let now = now();
         let status = SourceStatus {
-            phase: self.machine.phase(now),
-            session_up: self.machine.is_up(now),
+            phase: self.kernel.machine.phase(now),
+            session_up: self.kernel.machine.is_up(now),
             session_created_at: self
+                .kernel
                 .machine
                 .session()
-                .and_then(|_| self.teller.session())
+                .and_then(|_| self.kernel.teller.session())
                 .map(crate::store::SavedSession::created_at),
-            granted_inactivity: self.machine.inactivity_delay(),
-            last_poll_at: self.machine.last_poll_at(),
-            token_expires_at: self.machine.token_expires_at(),
-            reason: self.machine.reason(now).or_else(|| self.teller.store_trouble.clone()),
-            unacknowledged: self.hand_out.ledger.held(),
-            oldest_unacknowledged: self.hand_out.ledger.oldest_held(),
+            granted_inactivity: self.kernel.machine.inactivity_delay(),
+            last_poll_at: self.kernel.machine.last_poll_at(),
+            token_expires_at: self.kernel.machine.token_expires_at(),
+            reason: self.kernel.machine.reason(now).or_else(|| self.kernel.teller.store_trouble.clone()),
+            unacknowledged: self.kernel.hand_out.ledger.held(),
+            oldest_unacknowledged: self.kernel.hand_out.ledger.oldest_held(),
         };
         self.status.send_if_modified(|published| {
             let changed = *published != status;
@@ -395,20 +331,20 @@ impl Run {
     }
 
     async fn finish(mut self, ended: bool) -> Result<Finished, PollerError> {
-        self.tell();
-        self.teller.finish();
-        let unacknowledged = self.hand_out.ledger.unacknowledged();
+        self.kernel.tell();
+        self.kernel.teller.finish();
+        let unacknowledged = self.kernel.hand_out.ledger.unacknowledged();
         if let Some(removing) = self.removing.take() {
             let removed = removing.await;
             self.removed(removed);
         }
-        self.done.extend(self.hand_out.take_done());
+        self.done.extend(self.kernel.hand_out.take_done());
         if let (Some(spool), false) = (&self.spool, self.done.is_empty()) {
             let numbers = std::mem::take(&mut self.done);
             match spool.remove(numbers.clone()).await {
-                Ok(()) => self.hand_out.left(&numbers),
+                Ok(()) => self.kernel.hand_out.left(&numbers),
                 Err(error) => {
-                    warn!(source = %self.settings.name, reason = %error, "the spool cannot be tidied; a restart publishes some events again");
+                    warn!(source = %self.kernel.settings.name, reason = %error, "the spool cannot be tidied; a restart publishes some events again");
                 }
             }
         }
@@ -435,10 +371,4 @@ async fn ended<T>(call: &mut Option<Call<T>>) -> T {
         Some(call) => call.await,
         None => pending().await,
     }
-}
-
-/// The machine for these settings.
-pub(crate) fn machine(settings: &SourceSettings, teller: &Teller) -> Machine {
-    let resumed = teller.session().map(|saved| (saved.session_id.clone(), saved.inactivity_delay()));
-    Machine::new(Policy::of(settings), jitter(), resumed)
 }

@@ -54,6 +54,8 @@ pub struct SourceSettings {
     pub session: SessionSettings,
     /// Declared subscriptions; every session gets them before its first GET.
     pub subscriptions: Vec<Subscription>,
+    /// Whether a session's subscriptions that are not declared are deleted.
+    pub prune: bool,
     /// Backoff of calls that failed.
     pub retry: RetrySettings,
 }

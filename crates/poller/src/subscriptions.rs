@@ -1,7 +1,8 @@
 //! What has to be done so that a session has the declared subscriptions.
 //!
 //! Subscriptions belong to their session (vendor document, SubscriptionResponse), so every new session starts without.
-//! They are matched by description: a missing one is created, a different one replaced with PUT, others are left alone.
+//! They are matched by description: a missing one is created, a different one replaced with PUT, others are left alone,
+//! or deleted where the source asks for that (`prune`).
 //! The plan is made from a fresh list each time, so repeating it after a lost answer creates nothing twice.
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -17,44 +18,62 @@ pub struct ActualSubscription {
     pub subscription: Subscription,
 }
 
-/// One thing to do. Both carry the index of the declared subscription.
+/// One thing to do. The first two carry the index of the declared subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubscriptionChange {
     /// It is missing.
     Create(usize),
     /// The one with this id has its description and says something else.
     Update(usize, String),
+    /// It is not declared, and the source prunes.
+    Delete {
+        /// Its id.
+        id: String,
+        /// Its description.
+        description: String,
+    },
 }
 
 impl SubscriptionChange {
-    /// The index of the declared subscription.
+    /// The index of the declared subscription that it is about.
     #[must_use]
-    pub fn index(&self) -> usize {
+    pub fn index(&self) -> Option<usize> {
         match self {
-            Self::Create(index) | Self::Update(index, _) => *index,
+            Self::Create(index) | Self::Update(index, _) => Some(*index),
+            Self::Delete { .. } => None,
         }
     }
 }
 
-/// What turns `actual` into `declared`, in the order of the declaration.
+/// What turns `actual` into `declared`, in the order of the declaration; deletions come last, so that nothing is missed
+/// between two subscriptions of which one takes the other's place. Without `prune` there are none.
 #[must_use]
 pub fn plan_subscriptions(
     declared: &[Subscription],
     actual: &[ActualSubscription],
+    prune: bool,
 ) -> Vec<SubscriptionChange> {
     let mut changes = Vec::new();
+    let mut kept: Vec<&str> = Vec::new();
     for (index, wanted) in declared.iter().enumerate() {
-        let mut same_name =
-            actual.iter().filter(|one| one.subscription.description == wanted.description).peekable();
-        match same_name.peek() {
-            None => changes.push(SubscriptionChange::Create(index)),
-            Some(first) => {
-                let id = first.id.clone();
-                if !same_name.any(|one| says_the_same(wanted, &one.subscription)) {
-                    changes.push(SubscriptionChange::Update(index, id));
+        let same_name = || actual.iter().filter(|one| one.subscription.description == wanted.description);
+        match same_name().find(|one| says_the_same(wanted, &one.subscription)) {
+            Some(right) => kept.push(&right.id),
+            None => match same_name().next() {
+                Some(first) => {
+                    kept.push(&first.id);
+                    changes.push(SubscriptionChange::Update(index, first.id.clone()));
                 }
-            }
+                None => changes.push(SubscriptionChange::Create(index)),
+            },
         }
+    }
+    if prune {
+        let foreign = actual.iter().filter(|one| !kept.contains(&one.id.as_str()));
+        changes.extend(foreign.map(|one| SubscriptionChange::Delete {
+            id: one.id.clone(),
+            description: one.subscription.description.clone(),
+        }));
     }
     changes
 }
@@ -192,9 +211,26 @@ mod tests {
             actual("s3", subscription("somebody else's", &["all"], &[])),
         ];
         assert_eq!(
-            plan_subscriptions(&declared, &standing),
+            plan_subscriptions(&declared, &standing, false),
             [SubscriptionChange::Update(1, "s2".into()), SubscriptionChange::Create(2)]
         );
+        let deletion = |id: &str, description: &str| SubscriptionChange::Delete {
+            id: id.into(),
+            description: description.into(),
+        };
+        assert_eq!(
+            plan_subscriptions(&declared, &standing, true)[2..],
+            [deletion("s3", "somebody else's")],
+            "what is not declared goes last"
+        );
+        let twice =
+            [actual("s0", subscription("c", &["Idle"], &[])), actual("s4", subscription("c", &["all"], &[]))];
+        assert_eq!(
+            plan_subscriptions(&declared[2..], &twice, true),
+            [deletion("s0", "c")],
+            "of two with one name the right one stays"
+        );
+        assert_eq!(plan_subscriptions(&[], &standing, true).len(), 3);
     }
 
     #[test]
@@ -202,12 +238,12 @@ mod tests {
         let declared = [subscription("a", &["Idle"], &["u1"]), subscription("b", &["all"], &[])];
         let standing: Vec<_> =
             declared.iter().enumerate().map(|(n, one)| actual(&n.to_string(), one.clone())).collect();
-        assert!(plan_subscriptions(&declared, &standing).is_empty());
+        assert!(plan_subscriptions(&declared, &standing, true).is_empty());
         let mut any = subscription("a", &["Idle"], &["u9"]);
         any.resource_type = "*".into();
         let mut standing = any.clone();
         standing.resource_ids = vec![];
-        assert!(plan_subscriptions(&[any], &[actual("1", standing)]).is_empty());
+        assert!(plan_subscriptions(&[any], &[actual("1", standing)], true).is_empty());
     }
 
     #[test]

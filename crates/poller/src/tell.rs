@@ -91,11 +91,11 @@ impl Teller {
                 self.observer.observe(Observation::SessionDeleted);
                 self.forget();
             }
-            Notice::SubscriptionsApplied { created, updated } => {
-                info!(%source, created, updated, "subscriptions applied");
-                self.observer.observe(Observation::SubscriptionsApplied { created, updated });
+            Notice::SubscriptionsApplied { created, updated, deleted } => {
+                info!(%source, created, updated, deleted, "subscriptions applied");
+                self.observer.observe(Observation::SubscriptionsApplied { created, updated, deleted });
             }
-            Notice::SubscriptionRefused { index: _, detail } => {
+            Notice::SubscriptionRefused { detail } => {
                 warn!(%source, subscription = detail, "subscription refused; events flow without it, it is tried again later");
             }
             Notice::BackingOff { streak, wait, detail } => {

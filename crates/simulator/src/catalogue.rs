@@ -1,20 +1,20 @@
-//! The event types of the vendor document, read from `catalogue.tsv`, and the filling in of their payloads.
+//! The payloads of the event types, as templates made from the examples of the catalogue.
 //!
-//! A template is split once, at first use, into constant pieces (plain, and escaped as they stand inside the JSON
-//! string `payload`) and slots, so that writing an event is a handful of copies and no JSON value is ever built.
+//! Where an example has an id, a phone number or a text, the template has a slot that is filled in per event
+//! ([`Slot::of`]); everything else stands as it stands in the document, mistakes included. A template is split once, at
+//! first use, into constant pieces (plain, and escaped as they stand inside the JSON string `payload`) and slots, so that
+//! writing an event is a handful of copies and no JSON value is ever built.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use serde_json::Value;
 
-const TABLE: &str = include_str!("catalogue.tsv");
-
-static CATALOGUE: LazyLock<Vec<EventType>> = LazyLock::new(|| read(TABLE));
+static CATALOGUE: LazyLock<Vec<EventType>> = LazyLock::new(read);
 
 /// The event types that the simulator knows, in the order of the vendor document's "Event List".
 pub fn event_types() -> impl Iterator<Item = &'static str> {
-    catalogue().iter().map(|event_type| event_type.name)
+    viaduct_catalogue::listed().map(|event| event.event_type.as_str())
 }
 
 pub(crate) fn catalogue() -> &'static [EventType] {
@@ -100,18 +100,25 @@ impl Template {
 }
 
 impl Slot {
-    fn of(name: &str) -> Option<Self> {
-        Some(match name {
-            "user" => Self::User,
-            "ehub" => Self::Ehub,
-            "interaction" => Self::Interaction,
-            "consult" => Self::Consult,
-            "other" => Self::Other,
-            "phone" => Self::Phone,
-            "session" => Self::Session,
-            "request" => Self::Request,
-            "record" => Self::Record,
-            "step" => Self::Step,
+    /// What takes the place of the value of this key; `None`: it stays. An id of 0 means "no interaction" and stays.
+    fn of(key: &str, value: &str) -> Option<Self> {
+        let number = value.trim_matches('"');
+        Some(match key.trim() {
+            _ if number == "0" => return None,
+            "userId" => Self::User,
+            "ehubSessionId" | "ehubSessionIdRev" => Self::Ehub,
+            "consultEhubSessionId" | "consultedEhubSessionId" | "originalEhubSessionId" => Self::Ehub,
+            "interactionId" | "interactionIdRev" | "interactionIdTo" => Self::Interaction,
+            "originalInteractionId" | "originalInteractionIdRev" => Self::Interaction,
+            "monitoringInteractionId" | "monitoringInteractionIdRev" => Self::Interaction,
+            "consultInteractionId" | "consultInteractionIdRev" => Self::Consult,
+            "conferenceInteractionId" | "conferenceInteractionIdRev" => Self::Other,
+            "newInteractionId" | "newInteractionIdRev" => Self::Other,
+            "phoneNumber" => Self::Phone,
+            "sessionId" => Self::Session,
+            "requestId" => Self::Request,
+            "recordNumber" | "automationScriptId" => Self::Record,
+            "text" => Self::Step,
             _ => return None,
         })
     }
@@ -128,52 +135,73 @@ impl Slot {
             Self::Session => write!(out, "{}", values.session),
             Self::Request => write!(out, "{}", values.request),
             Self::Record => write!(out, "{}", values.interaction % 100_000),
-            Self::Step => write!(out, "{}", values.step),
+            Self::Step => write!(out, "This is text {}", values.step),
         };
     }
 }
 
-fn read(table: &'static str) -> Vec<EventType> {
-    let mut types: Vec<EventType> = Vec::new();
-    for line in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let mut columns = line.splitn(3, '\t');
-        let (Some(name), Some(_schema), Some(payload)) = (columns.next(), columns.next(), columns.next())
-        else {
-            panic!("catalogue.tsv: not three columns: {line}");
-        };
-        let template = template(payload);
-        match types.iter_mut().find(|known| known.name == name) {
-            Some(known) => known.variants.push(template),
-            None => {
-                let category = name.split('.').next().unwrap_or(name);
-                types.push(EventType {
-                    name,
-                    kind: format!("via#{category}Event"),
-                    variants: vec![template],
-                });
-            }
-        }
-    }
-    types
+fn read() -> Vec<EventType> {
+    viaduct_catalogue::listed()
+        .map(|event| EventType {
+            name: &event.event_type,
+            kind: format!("via#{}Event", event.category()),
+            variants: event
+                .examples
+                .iter()
+                .chain(&event.described)
+                .map(|payload| template(payload))
+                .collect(),
+        })
+        .collect()
 }
 
+/// Splits a payload where a slot takes the place of a scalar. The payload is valid JSON.
 fn template(payload: &str) -> Template {
     let mut pieces = Vec::new();
-    let mut rest = payload;
-    while let Some((constant, after)) = rest.split_once("{{") {
-        let Some((slot, after)) = after.split_once("}}") else {
-            panic!("catalogue.tsv: a slot is not closed: {payload}")
-        };
-        let Some(slot) = Slot::of(slot) else { panic!("catalogue.tsv: unknown slot {slot}") };
-        push_constant(&mut pieces, constant);
-        pieces.push(Piece::Slot(slot));
+    let (mut constant, mut rest) = (String::new(), payload);
+    let mut key = "";
+    while let Some(first) = rest.chars().next() {
+        let (token, after) = rest.split_at(token_length(rest));
         rest = after;
+        let is_key = first == '"' && rest.trim_start().starts_with(':');
+        if is_key {
+            key = token.trim_matches('"');
+        }
+        let is_scalar = !is_key && (first == '"' || first.is_ascii_digit());
+        match Slot::of(key, token).filter(|_| is_scalar) {
+            Some(slot) => {
+                let quote = if first == '"' { "\"" } else { "" };
+                constant.push_str(quote);
+                push_constant(&mut pieces, &std::mem::take(&mut constant));
+                pieces.push(Piece::Slot(slot));
+                constant.push_str(quote);
+            }
+            None => constant.push_str(token),
+        }
     }
-    push_constant(&mut pieces, rest);
+    push_constant(&mut pieces, &constant);
     let mut template =
         Template { pieces, carries: Carries { user: false, interaction: false, session: false } };
     template.carries = carries(&template);
     template
+}
+
+/// How many bytes of JSON text the token at its beginning takes: a string, a number, or one character.
+fn token_length(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    match bytes[0] {
+        b'"' => {
+            let mut escaped = false;
+            let end = bytes[1..].iter().position(|byte| {
+                let ends = *byte == b'"' && !escaped;
+                escaped = *byte == b'\\' && !escaped;
+                ends
+            });
+            end.map_or(bytes.len(), |end| end + 2)
+        }
+        b'0'..=b'9' => bytes.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+        _ => text.chars().next().map_or(1, char::len_utf8),
+    }
 }
 
 fn push_constant(pieces: &mut Vec<Piece>, constant: &str) {
@@ -194,7 +222,7 @@ fn carries(template: &Template) -> Carries {
     template.fill(&values, &mut plain, &mut String::new());
     let payload: Value = match serde_json::from_str(&plain) {
         Ok(payload) => payload,
-        Err(error) => panic!("catalogue.tsv: not JSON when filled in: {error}: {plain}"),
+        Err(error) => panic!("an example is not JSON when filled in: {error}: {plain}"),
     };
     let field = |name: &str| payload["payload"].get(name).or_else(|| payload.get(name)).cloned();
     Carries {

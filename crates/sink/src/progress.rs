@@ -94,6 +94,18 @@ impl Progress {
         Self::with_limits(owner, Limits { young: YOUNG, page: PAGE, all: remember }, read)
     }
 
+    /// The same with `young` events in the checkpoint itself and `page` events in a page, so that tests with few events have
+    /// pages, too.
+    #[doc(hidden)]
+    pub fn claim_in_pages(
+        owner: Owner,
+        remember: usize,
+        (young, page): (usize, usize),
+        read: Option<Checkpoint>,
+    ) -> Self {
+        Self::with_limits(owner, Limits { young, page, all: remember }, read)
+    }
+
     fn with_limits(owner: Owner, limits: Limits, read: Option<Checkpoint>) -> Self {
         let mut memory = Memory::new(limits);
         let session = read.as_ref().and_then(|read| read.session.clone());

@@ -21,5 +21,6 @@ mod tests;
 pub mod topics;
 
 pub use broker::KafkaBroker;
+pub use install::class_path;
 pub use reader::{KafkaMessage, read_topic};
 pub use topics::{create_topic, delete_topic, topics};

@@ -6,6 +6,7 @@ pub(crate) mod destinations;
 pub(crate) mod holdings;
 pub(crate) mod invariants;
 pub(crate) mod line;
+pub(crate) mod page;
 pub(crate) mod vendor;
 pub(crate) mod wait;
 pub(crate) mod world;

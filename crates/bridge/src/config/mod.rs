@@ -17,6 +17,7 @@
 mod checked;
 mod checks;
 mod field;
+mod json_schema;
 mod mistake;
 mod overlay;
 mod pattern;
@@ -34,7 +35,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::checked::*;
-pub(crate) use self::mistake::{Mistake, Mistakes, Place};
+pub(crate) use self::json_schema::json_schema;
+pub(crate) use self::mistake::{Mistake, Mistakes, Place, closest};
 pub(crate) use self::pattern::Pattern;
 pub(crate) use self::secret::{SecretError, SecretRef};
 pub(crate) use self::template::{Distinct, FieldName, FieldPath, KeyPart, Segment, Template};
@@ -78,14 +80,24 @@ pub(crate) struct Loaded {
 /// # Errors
 /// All mistakes, sorted by place.
 pub(crate) fn load(input: LoadInput) -> Result<Loaded, Mistakes> {
-    let mut origins = Origins::new();
-    let mut parsed = match &input.file {
+    let text = match &input.file {
         Some(file) => {
-            let text =
-                std::fs::read_to_string(file).map_err(|error| Mistakes::one(unreadable(file, &error)))?;
-            tree::parse_file(&text, file, &mut origins)
+            Some(std::fs::read_to_string(file).map_err(|error| Mistakes::one(unreadable(file, &error)))?)
         }
-        None => Parsed::nothing(),
+        None => None,
+    };
+    load_text(text.as_deref(), input)
+}
+
+/// The same where the text of the file is at hand.
+///
+/// # Errors
+/// All mistakes, sorted by place.
+pub(crate) fn load_text(text: Option<&str>, input: LoadInput) -> Result<Loaded, Mistakes> {
+    let mut origins = Origins::new();
+    let mut parsed = match (text, &input.file) {
+        (Some(text), Some(file)) => tree::parse_file(text, file, &mut origins),
+        _ => Parsed::nothing(),
     };
     let Parsed { root, mistakes, .. } = &mut parsed;
     mistakes.extend(overlay::flatten_names(root, &origins));

@@ -45,9 +45,6 @@ pub(super) fn label(path: &str) -> String {
     }
 }
 
-/// Keys that are known only to be refused: no hint recommends them.
-const RESERVED: [&str; 2] = ["prune", "validate"];
-
 #[derive(Clone)]
 struct Reader<'t> {
     node: &'t Node,
@@ -125,10 +122,7 @@ impl<'t> Reader<'t> {
     fn unknown_key(&self, entry: &Entry, known: &[&str]) {
         let hint = match closest(&entry.key, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                let known: Vec<_> = known.iter().copied().filter(|key| !RESERVED.contains(key)).collect();
-                format!("the keys here are {}", known.join(", "))
-            }
+            None => format!("the keys here are {}", known.join(", ")),
         };
         let message = format!("unknown key `{}` in {}", entry.key.escape_debug(), label(&self.path()));
         self.note(entry.at, message, hint);

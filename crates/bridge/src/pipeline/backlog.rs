@@ -126,8 +126,7 @@ impl Backlog {
             front.push(item);
         }
         if makes(Mistake::ReorderOnRetry) {
-            self.items.extend(front);
-            return given_up;
+            front.reverse();
         }
         for item in front.into_iter().rev() {
             self.items.push_front(item);

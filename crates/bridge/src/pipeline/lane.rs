@@ -100,10 +100,7 @@ impl Lane {
         let mut arrived = Vec::with_capacity(BATCH_LIMIT);
         let mut open = true;
         while open || backlog.len() > 0 {
-            while let Ok(item) = self.items.try_recv() {
-                backlog.push(item);
-            }
-            let batch = backlog.take_batch(Instant::now(), BATCH_LIMIT);
+            let batch = self.next_batch(&mut backlog, Instant::now());
             if batch.is_empty() {
                 let due = backlog.next_try();
                 tokio::select! {
@@ -120,11 +117,32 @@ impl Lane {
         Ok(())
     }
 
+    /// What has arrived, and what may be published of it now.
+    pub(super) fn next_batch(&mut self, backlog: &mut Backlog, now: Instant) -> Vec<Item> {
+        while let Ok(item) = self.items.try_recv() {
+            backlog.push(item);
+        }
+        backlog.take_batch(now, BATCH_LIMIT)
+    }
+
     async fn publish(&self, batch: Vec<Item>, backlog: &mut Backlog) -> Result<(), Fatal> {
         let (tags, records): (Vec<Tag>, Vec<_>) = batch.into_iter().map(Tag::split).unzip();
         let started = Instant::now();
         let outcomes = self.sink.sink.publish(Batch { source: &self.source, records: &records }).await;
         self.telemetry.publish_took(&self.sink.name, started.elapsed());
+        self.settle(tags, records, outcomes, backlog, Instant::now(), rand::random())
+    }
+
+    /// What follows from the outcomes: reports to the source, retries to the backlog.
+    pub(super) fn settle(
+        &self,
+        tags: Vec<Tag>,
+        records: Vec<Record>,
+        outcomes: Vec<Outcome>,
+        backlog: &mut Backlog,
+        now: Instant,
+        jitter: f64,
+    ) -> Result<(), Fatal> {
         assert_eq!(outcomes.len(), records.len(), "a sink answers with one outcome per record");
 
         let mut reports = Vec::with_capacity(records.len());
@@ -158,7 +176,7 @@ impl Lane {
         }
         drop(published);
         if !retried.is_empty() {
-            for (item, rejection) in backlog.put_back(retried, Instant::now(), rand::random()) {
+            for (item, rejection) in backlog.put_back(retried, now, jitter) {
                 let (tag, record) = Tag::split(item);
                 self.sink.gave_up(&self.source, &record.destination);
                 reports.push(tag.report(Fate::Rejected(rejection, record.destination)));
@@ -172,7 +190,8 @@ impl Lane {
 }
 
 /// An [`Item`] without its record.
-struct Tag {
+#[derive(Debug)]
+pub(super) struct Tag {
     sequence: u64,
     category: Arc<str>,
     creditor: Creditor,
@@ -180,7 +199,7 @@ struct Tag {
 }
 
 impl Tag {
-    fn split(item: Item) -> (Self, Record) {
+    pub(super) fn split(item: Item) -> (Self, Record) {
         let Item { sequence, category, creditor, dead_letter, record } = item;
         (Self { sequence, category, creditor, dead_letter }, record)
     }

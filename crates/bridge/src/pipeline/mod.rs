@@ -16,4 +16,6 @@ pub(crate) mod backlog;
 pub(crate) mod lane;
 pub(crate) mod repeats;
 pub(crate) mod settle;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod source;

@@ -17,6 +17,7 @@ use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::telemetry::Telemetry;
+use crate::validation::Validator;
 
 /// What a source is built from.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Source {
     pub(crate) name: Arc<str>,
     /// What the poller hands over.
     pub(crate) deliveries: DeliveryStream,
+    /// Compares events with the vendor's document, where the source asks for that.
+    pub(crate) validator: Option<Validator>,
     /// What of its events nobody may see.
     pub(crate) masks: Option<Arc<Masks>>,
     /// The routes, bound to this source.
@@ -77,7 +80,7 @@ impl Slot {
 
 /// Slots by sequence number: a queue with gaps, because events settle about in order.
 #[derive(Debug, Default)]
-struct Slots {
+pub(super) struct Slots {
     first: u64,
     slots: VecDeque<Option<Slot>>,
 }
@@ -117,7 +120,7 @@ impl Slots {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 }
@@ -139,8 +142,18 @@ impl Source {
         }
     }
 
-    fn dispatch(&mut self, deliveries: Deliveries, slots: &mut Slots, categories: &mut Categories) {
+    pub(super) fn dispatch(
+        &mut self,
+        deliveries: Deliveries,
+        slots: &mut Slots,
+        categories: &mut Categories,
+    ) {
         for Delivery { entry, token } in deliveries.items {
+            // Before masks change values; of those, nothing goes on from here.
+            let unfit = match (&mut self.validator, &entry) {
+                (Some(validator), Entry::Event(event)) => validator.look(event),
+                _ => None,
+            };
             // From here on there is only the masked event: for sinks, keys, dead letters and whoever watches.
             let entry = match &self.masks {
                 Some(masks) => masks.apply(entry),
@@ -150,10 +163,11 @@ impl Source {
             let category = categories.of(&entry);
             let mut slot =
                 Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
-            let plan = match &slot.entry {
-                Entry::Event(event) if below_high_watermark(event.id()) => Plan::Dropped,
-                Entry::Event(event) => self.router.plan(event),
-                Entry::Malformed(malformed) => {
+            let plan = match (&slot.entry, unfit) {
+                (Entry::Event(event), _) if below_high_watermark(event.id()) => Plan::Dropped,
+                (Entry::Event(_), Some(detail)) => Plan::DeadLetter(Reason::Schema, detail),
+                (Entry::Event(event), None) => self.router.plan(event),
+                (Entry::Malformed(malformed), _) => {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
             };
@@ -207,8 +221,12 @@ impl Source {
             warn!(source = %self.name, %reason, destination = intended, detail, unsaid,
                   "event goes to the dead letters");
         }
-        let record =
+        let mut record =
             self.dead_letter_route.record(&slot.entry, slot.session.as_str(), reason, detail, intended);
+        if let Creditor::Sink(sink) = creditor {
+            // Two sinks may refuse an event for destinations of the same name: that makes two dead letters.
+            record.message_id = format!("{}@{}", record.message_id, self.lanes[sink.get()].sink).into();
+        }
         let category = slot.category.clone();
         let item = Item { sequence, category, creditor, dead_letter: Some(reason), record };
         // Lanes of dead letters have no capacity, so they are never full.
@@ -233,7 +251,7 @@ impl Source {
         let _ = self.last_resort.send(item);
     }
 
-    fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
+    pub(super) fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
                 // Settled without waiting for this sink, which is a best-effort one.
@@ -271,7 +289,7 @@ impl Source {
 
 /// Category names, each allocated once. Bounded by forgetting: they are a handful.
 #[derive(Debug, Default)]
-struct Categories(HashMap<Box<str>, Arc<str>>);
+pub(super) struct Categories(HashMap<Box<str>, Arc<str>>);
 
 impl Categories {
     const KNOWN: usize = 256;

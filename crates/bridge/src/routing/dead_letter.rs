@@ -22,6 +22,8 @@ pub(crate) enum Reason {
     Malformed,
     /// An event without an id cannot be acknowledged.
     NoId,
+    /// Its payload is not as the vendor documents it, and the source refuses that.
+    Schema,
     /// The sink refused it.
     Rejected(RejectReason),
 }
@@ -33,6 +35,7 @@ impl Reason {
             Self::Unrouted => "unrouted",
             Self::Malformed => "malformed",
             Self::NoId => "no_id",
+            Self::Schema => "schema",
             Self::Rejected(reason) => reason.as_str(),
         }
     }
@@ -42,6 +45,7 @@ impl Reason {
         match self {
             Self::Unrouted => "ROUTE",
             Self::Malformed | Self::NoId => "PARSE",
+            Self::Schema => "VALIDATE",
             Self::Rejected(_) => "PUBLISH",
         }
     }

@@ -105,6 +105,23 @@ impl Moment {
                 .collect(),
         );
         counter(
+            "viaduct_schema_drift",
+            "Differences between events and the vendor's document, by type and field (validate of a source)",
+            counts
+                .schema_drift
+                .iter()
+                .map(|((source, event_type, field, problem), count)| {
+                    let labels = vec![
+                        ("source", source.to_string()),
+                        ("type", (*event_type).to_owned()),
+                        ("field", (*field).to_owned()),
+                        ("problem", (*problem).to_owned()),
+                    ];
+                    (labels, *count)
+                })
+                .collect(),
+        );
+        counter(
             "viaduct_events_best_effort_dropped",
             "Events that a best-effort sink did not get",
             counts

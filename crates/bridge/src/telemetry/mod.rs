@@ -136,6 +136,17 @@ impl Telemetry {
         self.tally.dead_lettered(source, reason.as_str());
     }
 
+    /// An event is not as the vendor's document has it; all but the source are names of the document.
+    pub(crate) fn schema_drift(
+        &self,
+        source: &Arc<str>,
+        event_type: &'static str,
+        field: &'static str,
+        problem: &'static str,
+    ) {
+        self.tally.schema_drift(source, event_type, field, problem);
+    }
+
     /// A sink could not take a record now.
     pub(crate) fn sink_retry(&self, sink: &Arc<str>, reason: &'static str) {
         self.tally.sink_retry(sink, reason);

@@ -21,6 +21,8 @@ pub(crate) struct Counts {
     pub(crate) dead_lettered: BTreeMap<(Arc<str>, &'static str), u64>,
     /// By source and sink: events that a best-effort sink did not get.
     pub(crate) best_effort_dropped: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    /// By source, documented event type, documented field and problem.
+    pub(crate) schema_drift: BTreeMap<(Arc<str>, &'static str, &'static str, &'static str), u64>,
     /// By sink and reason.
     pub(crate) sink_retries: BTreeMap<(Arc<str>, &'static str), u64>,
     /// By source, operation and status.
@@ -65,6 +67,16 @@ impl Tally {
 
     pub(super) fn sink_retry(&self, sink: &Arc<str>, reason: &'static str) {
         *self.lock().sink_retries.entry((sink.clone(), reason)).or_default() += 1;
+    }
+
+    pub(super) fn schema_drift(
+        &self,
+        source: &Arc<str>,
+        event_type: &'static str,
+        field: &'static str,
+        problem: &'static str,
+    ) {
+        *self.lock().schema_drift.entry((source.clone(), event_type, field, problem)).or_default() += 1;
     }
 
     pub(super) fn best_effort_dropped(&self, source: &Arc<str>, sink: &Arc<str>) {

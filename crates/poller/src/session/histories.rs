@@ -264,7 +264,7 @@ impl World {
                 self.machine.subscriptions_listed(self.now, changes);
             }
             (Action::ChangeSubscription { session, change }, None) => {
-                if change.index() + 1 == self.machine.policy.declared {
+                if change.index().is_some_and(|index| index + 1 == self.machine.policy.declared) {
                     self.subscribed.insert(session);
                 }
                 self.machine.subscription_changed(self.now);

@@ -62,6 +62,8 @@ pub(crate) struct Policy {
     pub(crate) retry: RetrySettings,
     /// How many subscriptions are declared.
     pub(crate) declared: usize,
+    /// Whether those that are not declared are deleted.
+    pub(crate) prune: bool,
 }
 
 impl Policy {
@@ -75,6 +77,7 @@ impl Policy {
             on_shutdown: settings.session.on_shutdown,
             retry: settings.retry,
             declared: if makes(Mistake::NoSubscriptions) { 0 } else { settings.subscriptions.len() },
+            prune: settings.prune,
         }
     }
 
@@ -147,8 +150,8 @@ pub(crate) enum Notice {
     SessionResumed,
     SessionLost { session: SessionId, cause: Cause },
     SessionDeleted,
-    SubscriptionsApplied { created: usize, updated: usize },
-    SubscriptionRefused { index: usize, detail: String },
+    SubscriptionsApplied { created: usize, updated: usize, deleted: usize },
+    SubscriptionRefused { detail: String },
     BackingOff { streak: u32, wait: Duration, detail: String },
     Recovered { streak: u32 },
     Serial,
@@ -315,7 +318,7 @@ impl Machine {
             touched_at: None,
             proof: Proof::Resumed,
             odd_refusals: 0,
-            subscriptions: Subscriptions::new(policy.declared),
+            subscriptions: Subscriptions::new(&policy),
         });
         Self {
             max_events: policy.max_events,

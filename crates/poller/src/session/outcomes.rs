@@ -84,7 +84,7 @@ impl Machine {
             touched_at: Some(now),
             proof: Proof::Created,
             odd_refusals: 0,
-            subscriptions: Subscriptions::new(self.policy.declared),
+            subscriptions: Subscriptions::new(&self.policy),
         });
         self.ever_up = true;
         self.mode = Mode::Overlap;

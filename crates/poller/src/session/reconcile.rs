@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Action, Job, Machine, Notice, Waits};
+use super::{Action, Job, Machine, Notice, Policy, Waits};
 use crate::failure::{CallError, FailureKind};
 use crate::observe::Cause;
 use crate::subscriptions::SubscriptionChange;
@@ -26,7 +26,8 @@ pub(super) struct Subscriptions {
     applied: bool,
     created: usize,
     updated: usize,
-    refused: Vec<(usize, String)>,
+    deleted: usize,
+    refused: Vec<String>,
     forbidden: u32,
     passes_with_refusals: u32,
     again_at: Option<Instant>,
@@ -40,12 +41,14 @@ enum Step {
 }
 
 impl Subscriptions {
-    pub(super) fn new(declared: usize) -> Self {
+    pub(super) fn new(policy: &Policy) -> Self {
+        let nothing_to_do = policy.declared == 0 && !policy.prune;
         Self {
-            step: if declared == 0 { Step::Done } else { Step::List },
-            applied: declared == 0,
+            step: if nothing_to_do { Step::Done } else { Step::List },
+            applied: nothing_to_do,
             created: 0,
             updated: 0,
+            deleted: 0,
             refused: Vec::new(),
             forbidden: 0,
             passes_with_refusals: 0,
@@ -59,8 +62,7 @@ impl Subscriptions {
 
     /// The refusals as a sentence.
     pub(super) fn refusals(&self) -> Option<String> {
-        let texts: Vec<_> = self.refused.iter().map(|(_, text)| text.as_str()).collect();
-        (!texts.is_empty()).then(|| format!("subscriptions are refused: {}", texts.join("; ")))
+        (!self.refused.is_empty()).then(|| format!("subscriptions are refused: {}", self.refused.join("; ")))
     }
 
     fn again(&mut self, now: Instant) {
@@ -124,6 +126,7 @@ impl Machine {
             match changes.pop_front() {
                 Some(SubscriptionChange::Create(_)) => session.subscriptions.created += 1,
                 Some(SubscriptionChange::Update(..)) => session.subscriptions.updated += 1,
+                Some(SubscriptionChange::Delete { .. }) => session.subscriptions.deleted += 1,
                 None => {}
             }
         }
@@ -163,18 +166,24 @@ impl Machine {
             return self.lane_failed(now, error);
         }
         subscriptions.forbidden = 0;
-        let refused: Vec<usize> = match &mut subscriptions.step {
-            Step::Change(changes) => changes.pop_front().map(|change| change.index()).into_iter().collect(),
-            Step::List | Step::Done => (0..self.policy.declared).collect(),
+        let refused: Vec<String> = match &mut subscriptions.step {
+            Step::Change(changes) => match changes.pop_front() {
+                Some(SubscriptionChange::Create(index) | SubscriptionChange::Update(index, _)) => {
+                    vec![describe(index)]
+                }
+                Some(SubscriptionChange::Delete { description, .. }) => vec![format!("{description:?}")],
+                None => Vec::new(),
+            },
+            Step::List | Step::Done => (0..self.policy.declared).map(describe).collect(),
         };
         if matches!(subscriptions.step, Step::List) {
             subscriptions.refused.clear();
             subscriptions.step = Step::Change(VecDeque::new());
         }
-        for index in refused {
-            let detail = format!("{} ({})", describe(index), error.detail);
-            subscriptions.refused.push((index, detail.clone()));
-            self.notices.push(Notice::SubscriptionRefused { index, detail });
+        for name in refused {
+            let detail = format!("{name} ({})", error.detail);
+            subscriptions.refused.push(detail.clone());
+            self.notices.push(Notice::SubscriptionRefused { detail });
         }
         self.hold(now, error);
         self.lane_worked();
@@ -188,12 +197,14 @@ impl Machine {
             return;
         }
         subscriptions.step = Step::Done;
-        let changed = subscriptions.created + subscriptions.updated > 0;
-        if changed || !subscriptions.applied {
-            let (created, updated) = (subscriptions.created, subscriptions.updated);
-            self.notices.push(Notice::SubscriptionsApplied { created, updated });
+        let (created, updated, deleted) = (
+            std::mem::take(&mut subscriptions.created),
+            std::mem::take(&mut subscriptions.updated),
+            std::mem::take(&mut subscriptions.deleted),
+        );
+        if created + updated + deleted > 0 || !subscriptions.applied {
+            self.notices.push(Notice::SubscriptionsApplied { created, updated, deleted });
         }
-        (subscriptions.created, subscriptions.updated) = (0, 0);
         subscriptions.applied = true;
         if subscriptions.refused.is_empty() {
             subscriptions.passes_with_refusals = 0;

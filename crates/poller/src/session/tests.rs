@@ -18,6 +18,7 @@ pub(super) fn policy() -> Policy {
         on_shutdown: OnShutdown::Keep,
         retry: RetrySettings { initial: Duration::from_millis(200), max: Duration::from_secs(30) },
         declared: 0,
+        prune: false,
     }
 }
 
@@ -474,7 +475,11 @@ fn subscriptions_stand_before_the_first_get() {
     bench.expect(&Action::ListSubscriptions { session: "s1".into() });
     bench.machine.subscriptions_listed(bench.now, vec![]);
     bench.expect_poll("s1", 200);
-    assert!(bench.machine.take_notices().contains(&Notice::SubscriptionsApplied { created: 1, updated: 0 }));
+    assert!(bench.machine.take_notices().contains(&Notice::SubscriptionsApplied {
+        created: 1,
+        updated: 0,
+        deleted: 0
+    }));
 }
 
 #[test]
@@ -501,6 +506,24 @@ fn a_refused_subscription_holds_nothing_back_and_is_tried_again() {
     bench.machine.subscriptions_listed(bench.now, vec![]);
     bench.expect_poll("s1", 200);
     assert_eq!(bench.machine.reason(bench.now), None);
+}
+
+/// Pruning needs a look at the session even where nothing is declared, and a deletion that is refused is named.
+#[test]
+fn what_is_not_declared_is_deleted_where_the_source_prunes() {
+    let mut bench = Bench::running(Policy { prune: true, ..policy() });
+    bench.expect(&Action::ListSubscriptions { session: "s1".into() });
+    let deletion =
+        |id: &str| SubscriptionChange::Delete { id: id.into(), description: "somebody else's".into() };
+    bench.machine.subscriptions_listed(bench.now, vec![deletion("f1"), deletion("f2")]);
+    bench.expect(&Action::ChangeSubscription { session: "s1".into(), change: deletion("f1") });
+    bench.machine.subscription_changed(bench.now);
+    bench.expect(&Action::ChangeSubscription { session: "s1".into(), change: deletion("f2") });
+    bench.machine.subscription_failed(bench.now, &error(FailureKind::Refused), |_| unreachable!());
+    bench.expect_poll("s1", 200);
+    let notices = bench.machine.take_notices();
+    assert!(notices.contains(&Notice::SubscriptionsApplied { created: 0, updated: 0, deleted: 1 }));
+    assert!(bench.machine.reason(bench.now).unwrap().contains("\"somebody else's\""));
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub(crate) fn settings(simulator: &Running) -> SourceSettings {
             end_events: vec![],
         },
         subscriptions: vec![],
+        prune: false,
         retry: RetrySettings { initial: Duration::from_millis(5), max: Duration::from_millis(50) },
     }
 }

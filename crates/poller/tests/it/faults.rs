@@ -1,12 +1,17 @@
 //! The vendor misbehaves; the poller does not.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use viaduct_poller::{Finished, PollerError};
+use viaduct_poller::{
+    ApiVersion, Finished, NoObserver, PollerError, SavedSession, SessionStore, VendorClient,
+};
 use viaduct_simulator::{CatalogType, Rate, Redelivery, Settings};
 
-use crate::bench::{Polling, settings, simulated, start, subscription, until, until_acknowledged};
+use crate::bench::{
+    Polling, SharedStore, at_once, settings, simulated, start, subscription, until, until_acknowledged,
+};
 
 /// Faults of every kind at 5 % of every operation. The token endpoint starts with success: a "no" to the very first
 /// request ends a poller.
@@ -144,6 +149,36 @@ async fn a_subscription_that_is_not_enabled_does_not_hold_back_events() {
     assert!(status.reason.as_ref().unwrap().contains("third party"), "{:?}", status.reason);
     polling.stop().await.unwrap();
     assert_eq!(simulator.stop().await.sessions[0].subscriptions.len(), 1);
+}
+
+/// A source that prunes takes over a session with somebody else's subscription in it.
+#[tokio::test]
+async fn what_is_not_declared_is_deleted_from_a_resumed_session() {
+    let simulator = start(simulated(100)).await;
+    let mut settings = settings(&simulator);
+    settings.subscriptions = vec![subscription("mine", "changeNotification", &["all"])];
+    let client = VendorClient::new(settings.clone(), Arc::new(NoObserver)).unwrap();
+    let access = client.token_provider().fetch().await.unwrap();
+    let session = client.create_session(&access).await.unwrap();
+    let foreign = subscription("somebody else's", "changeNotification", &["user"]);
+    client.create_subscription(&access, &session.id, &foreign).await.unwrap();
+    let mut store = SharedStore::default();
+    store
+        .save(&SavedSession {
+            session_id: session.id.clone(),
+            inactivity_delay_s: 60,
+            created_at_ms: 0,
+            api: ApiVersion::V3,
+        })
+        .unwrap();
+    settings.prune = true;
+    let polling = Polling::with(settings, store, None, at_once());
+    until_acknowledged(&simulator, 100).await;
+    let standing = client.list_subscriptions(&access, &session.id).await.unwrap();
+    let names: Vec<_> = standing.iter().map(|one| one.subscription.description.as_str()).collect();
+    assert_eq!(names, ["mine"]);
+    polling.stop().await.unwrap();
+    assert_eq!(simulator.stop().await.sessions_created, 1);
 }
 
 /// One broken entry among good ones: the good ones flow, the broken one is handed out as such, all are acknowledged.

@@ -262,9 +262,22 @@ pub(super) async fn begin(generation: &Arc<Generation>) -> Result<(), KafkaError
     blocking(generation, |generation| generation.producer().begin_transaction()).await
 }
 
+/// How long a commit waits for what is delivered to leave librdkafka's count of messages, and how often it looks.
+const SETTLING: (Duration, Duration) = (Duration::from_millis(20), Duration::from_micros(50));
+
 /// Commits. Any error but one means that nobody knows.
+///
+/// A report is heard a moment before its message leaves the count, and a commit that finds one there sleeps for 100 ms.
 pub(super) async fn commit(generation: &Arc<Generation>, patience: Duration) -> Result<(), KafkaError> {
-    blocking(generation, move |generation| generation.producer().commit_transaction(patience)).await
+    blocking(generation, move |generation| {
+        let producer = generation.producer();
+        let deadline = Instant::now() + SETTLING.0;
+        while producer.in_flight_count() > 0 && Instant::now() < deadline {
+            std::thread::sleep(SETTLING.1);
+        }
+        producer.commit_transaction(patience)
+    })
+    .await
 }
 
 /// Aborts, in steps: each one drops what has come back into the queue (batches that were on their way behind a refused one

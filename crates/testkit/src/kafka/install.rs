@@ -15,7 +15,7 @@ pub(super) const VERSION: &str = "4.3.1";
 ///
 /// Several test binaries may do this at the same time: a lock lets one of them work, and its rename makes the directory
 /// appear as a whole.
-pub(super) fn class_path() -> Result<String> {
+pub fn class_path() -> Result<String> {
     let home = brokers_dir().join(format!("kafka-{VERSION}"));
     let libs = home.join("libs");
     if !libs.is_dir() {

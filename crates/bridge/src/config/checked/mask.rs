@@ -1,5 +1,6 @@
 //! Masks after every check.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::pattern::Pattern;
@@ -26,7 +27,7 @@ pub(crate) struct MaskRule {
 }
 
 /// What becomes of a masked value. The order is from the mildest to the strictest, which wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum MaskAction {
     /// Its last four characters stay.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
@@ -31,6 +32,10 @@ pub(crate) struct Source {
     pub(crate) session: Session,
     /// `[[source.<name>.subscription]]`; their descriptions are unique.
     pub(crate) subscriptions: Vec<Subscription>,
+    /// Whether subscriptions that are not declared are deleted from the session.
+    pub(crate) prune: bool,
+    /// What becomes of events that are not as the vendor documents them.
+    pub(crate) validate: Validate,
     /// `[source.<name>.retry]`
     pub(crate) retry: Backoff,
 }
@@ -39,13 +44,25 @@ pub(crate) struct Source {
 pub(crate) const KEEP_ALIVE_SLOTS: usize = 64;
 
 /// Version of the vendor's session, events and acknowledge paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Api {
     /// No acknowledgement: responses go through a local spool.
     V2,
     /// With acknowledgement.
     V3,
+}
+
+/// What becomes of an event whose payload is not as the vendor's document has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Validate {
+    /// Nobody looks.
+    Off,
+    /// It is counted and published.
+    Report,
+    /// It is counted, and becomes a dead letter if its JSON Schema refuses it.
+    DeadLetter,
 }
 
 /// OAuth2 client credentials of a source.
@@ -70,7 +87,7 @@ pub(crate) struct Auth {
 }
 
 /// Where the realm of a token request is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum RealmIn {
     /// A field of the form body.
@@ -80,7 +97,7 @@ pub(crate) enum RealmIn {
 }
 
 /// How a token request proves the client (RFC 6749, section 2.3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ClientAuth {
     /// HTTP Basic.
@@ -107,7 +124,7 @@ pub(crate) struct Session {
 }
 
 /// What a clean shutdown does with the streaming session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OnShutdown {
     /// Leaves it for the next start to resume.
@@ -132,7 +149,7 @@ pub(crate) struct Subscription {
 }
 
 /// `catalogType` of the vendor's filter criteria.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CatalogType {
     /// `changeNotification`
@@ -152,7 +169,7 @@ impl CatalogType {
 }
 
 /// `resourceType` of the vendor's filter criteria.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ResourceType {
     /// `users`

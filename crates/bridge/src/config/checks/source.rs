@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::checked::{
     Api, Auth, Backoff, CatalogType, ClientAuth, KEEP_ALIVE_SLOTS, OnShutdown, RealmIn, ResourceType,
-    Session, Source, Subscription,
+    Session, Source, Subscription, Validate,
 };
 use super::super::field::{Field, Named};
 use super::super::mistake::closest;
@@ -40,8 +40,6 @@ impl Checks<'_> {
         let path = format!("source.{name}");
         let section = Section::new(label(&path), given.at);
         let named = self.name(name, given.at, "a source");
-        self.not_available(&raw.prune, &format!("`prune` in {}", section.label));
-        self.not_available(&raw.validate, &format!("`validate` in {}", section.label));
 
         let api_url =
             self.http_url(&raw.api_url, "api_url", &section, "\"https://<org>.via.aspect-cloud.net\"");
@@ -94,6 +92,8 @@ impl Checks<'_> {
             auth: auth?,
             session: session?,
             subscriptions: subscriptions?,
+            prune: raw.prune.or(false)?,
+            validate: raw.validate.or(Validate::Off)?,
             retry: retry?,
         })
     }
@@ -286,24 +286,11 @@ impl Checks<'_> {
 }
 
 /// The vendor's names of the events in a catalogue (vendor document, "FilterCriteria"); `all` first.
-fn catalogue(catalog: CatalogType) -> &'static [&'static str] {
+fn catalogue(catalog: CatalogType) -> Vec<&'static str> {
+    let mut names = vec!["all"];
     match catalog {
-        CatalogType::ChangeNotification => &["all", "user", "team"],
-        CatalogType::EngagementCenterThirdParty => &THIRD_PARTY,
+        CatalogType::ChangeNotification => names.extend(viaduct_catalogue::CHANGE_NOTIFICATION_EVENTS),
+        CatalogType::EngagementCenterThirdParty => names.extend(viaduct_catalogue::third_party_events()),
     }
+    names
 }
-
-#[rustfmt::skip]
-const THIRD_PARTY: [&str; 58] = [
-    "all", "AcceptCallTimeout", "ActivateInteraction", "Active", "AdvanceFeature", "AgentStatistics",
-    "AudioPathConnection", "CallReRouted", "ClientSessionKeepAlive", "Conference", "ConnectConfirm",
-    "Connected", "Connecting", "Consult", "ConsultInitiated", "Dialing", "DialInitiated", "Disconnected",
-    "DisconnectPending", "DispositionInitiated", "EmailRemoved", "Error", "Held", "Idle", "InteractionClear",
-    "InteractionTransferred", "InteractionReleasedXferred", "MessageStatus", "MonitorState", "NewTeam",
-    "NewVoiceMail", "NewWorkType", "NotReady", "NotReadyPending", "Park", "PhoneFoul", "PhoneOffhook",
-    "PhoneReconnect", "PreviewScreenPop", "ReassignEmailAck", "RecordingState", "RemoveTeam",
-    "RemoveWorkType", "ScreenPop", "SystemAvailable", "SystemStandby", "SystemUnavailable",
-    "TelephonyAvailable", "TelephonyUnavailable", "UpdateAgentStatusReason", "UpdateDisposition",
-    "UpdateDispositionPlan", "UpdateTeam", "UpdateWorkType", "VoiceLock", "VoiceUnlock", "Wrap",
-    "WrapTimeout",
-];

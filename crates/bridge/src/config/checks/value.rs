@@ -41,13 +41,6 @@ impl Checks<'_> {
         self.wrong(at, format!("{what}: known, but not available in this version"), hint);
     }
 
-    /// A key of which this version knows the name only.
-    pub(super) fn not_available<T>(&mut self, field: &Field<T>, what: &str) {
-        if let Some(given) = field.given() {
-            self.unavailable(given.at, what, "remove it");
-        }
-    }
-
     /// A table that may be absent: then all its keys are.
     pub(super) fn section<T: Default + Clone>(
         &mut self,

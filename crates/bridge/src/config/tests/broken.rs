@@ -41,7 +41,7 @@ stream = "VIA"
     viaduct.toml:5:1: unknown key `max_event` in [source.main]
       hint: did you mean `max_events`?
     viaduct.toml:6:1: unknown key `colour` in [source.main]
-      hint: the keys here are api_url, org_id, api, max_events, max_in_flight, source_uri, auth, session, subscription, retry
+      hint: the keys here are api_url, org_id, api, max_events, max_in_flight, source_uri, auth, session, subscription, retry, prune, validate
     viaduct.toml:7:1: `client_secret` in [source.main.auth] is missing
       hint: add client_secret = { env = "NAME" }, or { file = "path" }, or "text"
     viaduct.toml:10:1: unknown key `client_secrets` in [source.main.auth]

@@ -216,11 +216,9 @@ validate = "strict"
       hint: add api_url = "https://<org>.via.aspect-cloud.net"
     viaduct.toml:14:1: `org_id` in [source.other] is missing
       hint: add org_id = "<your organisation>"
-    viaduct.toml:15:9: `prune` in [source.other]: known, but not available in this version
-      hint: remove it
-    viaduct.toml:16:12: `validate` in [source.other]: known, but not available in this version
-      hint: remove it
-    7 mistakes in the configuration
+    viaduct.toml:16:12: `validate` in [source.other] must be one of `off`, `report`, `dead_letter`
+      hint: write "off" or "report" or "dead_letter"
+    6 mistakes in the configuration
     "#);
 }
 
