@@ -114,7 +114,9 @@ impl Broker {
             *stored.record.event == *event && stored.record.message_id != stored.record.event
         };
         self.log.iter().filter(of).any(|stored| {
-            let id = &stored.record.message_id;
+            // Behind the destination stands the sink that refused it.
+            let id = &*stored.record.message_id;
+            let id = id.rsplit_once('@').map_or(id, |(id, _)| id);
             // What the dead letters' own destination refuses does not name the one that it was for.
             destination.is_empty() || id.ends_with('.') || id.ends_with(&format!(".{destination}"))
         })
