@@ -82,10 +82,12 @@ const HEAD: &str = r#"# Viaduct's configuration.
 # A secret is { env = "NAME" }, { file = "path" } or a text. Relative paths start at the working directory.
 
 [bridge]
-# Identity of this deployment: two running bridges of one name are in each other's way.
+# Identity of this deployment: with exactly_once, of two running bridges of one name the later one takes over.
 name = "viaduct"
 # How long a shutdown waits for publishes in flight and their acknowledgements.
 #shutdown_timeout = "25s"
+# More producers for many sources. Fixed for the life of a deployment.
+#shards = 1
 "#;
 
 const VENDOR: &str = r#"
@@ -165,6 +167,8 @@ const DISTANT_KAFKA: &str = r#"bootstrap_servers = "CHANGE-ME:9092"
 create_topics = false
 #partitions = 6
 #replication_factor = 3
+# Or once, also over crashes: by transactions. Consumers then need isolation.level=read_committed.
+#delivery = "exactly_once"
 # An event is acknowledged only after every required sink has it.
 #required = true
 # How long a missing topic or permission is waited for before those events become dead letters; or "never".
@@ -198,6 +202,8 @@ credentials = { file = "CHANGE-ME.creds" }
 # Create the stream if it is missing. Otherwise it has to exist.
 create_stream = false
 #replicas = 3
+# Or once, also over crashes: by atomic batches (nats-server 2.12 or newer).
+#delivery = "exactly_once"
 # An event is acknowledged only after every required sink has it.
 #required = true
 # How long a missing stream or permission is waited for before those events become dead letters; or "never".
