@@ -105,7 +105,9 @@ proptest! {
     /// Whatever JSON a payload is, and in whichever dress it comes: values are JSON, and nothing but the dress changes.
     #[test]
     fn values_are_json_and_the_rest_is_untouched(payload in super::super::json::tests::json(), wrapped: bool, v2: bool) {
-        let dressed = if wrapped { serde_json::to_string(&payload).unwrap() } else { payload.clone() };
+        // A string of JSON is the vendor's dress already.
+        let is_dress = serde_json::from_str::<String>(&payload).is_ok_and(|text| json::is_json(&text));
+        let dressed = if wrapped || is_dress { serde_json::to_string(&payload).unwrap() } else { payload.clone() };
         let (raw, api) = match v2 {
             true => (with_payload(&dressed).replace("eventId", "id").replace("eventType", "type"), ApiVersion::V2),
             false => (with_payload(&dressed), ApiVersion::V3),
