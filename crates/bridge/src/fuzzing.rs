@@ -120,7 +120,7 @@ fn check_destination(naming: Naming, name: &str) {
     assert!(right && !name.is_empty(), "{name:?} is no name for {naming:?}");
 }
 
-/// A configuration, behind the tables of [`BASE`].
+/// A configuration, behind the tables of a right one (`BASE`).
 pub fn configuration(text: &[u8]) {
     let Ok(text) = std::str::from_utf8(text) else { return };
     let text = format!("{BASE}{}", text.replace(CANARY, ""));
