@@ -18,9 +18,11 @@
 //! - [`outcome`]: [`Outcome`], [`Receipt`], [`Rejection`], [`Retry`]
 //! - [`exactly_once`]: what a sink with `delivery = "exactly_once"` does beyond publishing
 //! - [`checkpoint`], [`progress`]: its memory of what it holds, as it is stored, and the rules of its changes
+//! - [`archive`]: records read back, and marks beside them
 //! - [`health`]: whether the destination is reachable, and since when not
 //! - [`conformance`]: the checks that every sink has to pass
 
+pub mod archive;
 pub mod checkpoint;
 pub mod conformance;
 pub mod exactly_once;
@@ -32,6 +34,7 @@ pub mod record;
 
 use async_trait::async_trait;
 
+pub use archive::{Archive, ArchiveError, Kept, Mark, Marks, Names, Numbers, Place, Reading};
 pub use checkpoint::{Checkpoint, Owner, Remembered, Unreadable};
 pub use exactly_once::{Checkpoints, Claim, Identity, Member, shard_of};
 pub use health::{Health, HealthReporter, HealthWatch};
