@@ -25,8 +25,10 @@
 //! - `reports`: delivery reports, one wake-up per batch
 //! - `classify`: what error codes mean
 //! - `transaction`: the same exactly once
+//! - `archive`: records read back, and marks beside them
 //! - `vitals`: health
 
+mod archive;
 mod classify;
 mod isolation;
 mod producer;
@@ -48,6 +50,7 @@ use async_trait::async_trait;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use viaduct_sink::{Batch, Checkpoints, Fatal, HealthWatch, Outcome, Sink, shard_of};
 
+pub use archive::KafkaArchive;
 pub use settings::{KafkaSettings, KafkaSettingsError, PropertyProblem, check_properties};
 
 use isolation::Isolation;
