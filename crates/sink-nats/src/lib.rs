@@ -36,9 +36,11 @@
 //! - `schedule`: which record may be sent next
 //! - `answer`: what the server's answers mean
 //! - `message`, `subject`: headers and subjects
+//! - `archive`: records read back, and marks beside them
 //! - [`stream`]: the stream, created, completed, verified, described
 
 mod answer;
+mod archive;
 mod epoch;
 mod exactly_once;
 mod message;
@@ -58,6 +60,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
 use viaduct_sink::{Batch, Checkpoints, HealthWatch, Outcome, Sink};
 
+pub use archive::NatsArchive;
 pub use settings::{NatsAuth, NatsSettings, NatsSinkError, NatsTls, Secret, Storage};
 pub use stream::{InspectError, StreamReport};
 
