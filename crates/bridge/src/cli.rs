@@ -11,6 +11,7 @@ use url::Url;
 use viaduct_simulator::SimulateArgs;
 
 use crate::config::LoadInput;
+use crate::dlq::DlqCommand;
 use crate::exit::{Exit, Failure};
 
 /// Where `viaduct simulate` listens unless told otherwise, and where `viaduct init --simulator` looks for it.
@@ -49,6 +50,12 @@ pub(crate) enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: SubscriptionsCommand,
+    },
+    /// List, show and replay dead letters
+    Dlq {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: DlqCommand,
     },
     /// Print schemas: of the configuration, of the events, of the topics and subjects
     Schema {

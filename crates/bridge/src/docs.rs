@@ -15,6 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use viaduct_poller::{ApiVersion, Entry, parse_entry};
 
 use crate::check::routes_of;
@@ -36,6 +37,9 @@ api_key = "hunter2"
 const LAKE: &str = "[sink.lake]\ntype = \"kafka\"\nbootstrap_servers = \"localhost:9092\"\n";
 const BUS: &str = "[sink.bus]\ntype = \"nats\"\nurl = \"nats://localhost:4222\"\nstream = \"VIA\"\n";
 const ARCHIVE: &str = "[sink.archive]\ntype = \"file\"\ndir = \"./events\"\n";
+
+/// When the examples happen: 2026-01-05T09:30:00Z.
+const NOW: Timestamp = Timestamp::constant(1_767_605_400, 0);
 
 /// A fenced block.
 struct Block<'p> {
@@ -144,7 +148,7 @@ fn run(page: &str, name: &str) -> String {
                 let config = &right().config;
                 let masks = config.mask.as_ref().map(|_| masks(config));
                 let mut shower = Shower::new(config, &config.sources[0], masks.flatten());
-                let shown = entries.iter().map(|entry| shower.show(entry.clone(), "s-1"));
+                let shown = entries.iter().map(|entry| shower.show(entry.clone(), "s-1", NOW));
                 shown.collect::<String>().trim_end().to_owned() + "\n"
             }
             "text routes" => excerpt(block.text, &routes_of(&right().config)),

@@ -15,7 +15,7 @@ use viaduct_poller::{Finished, Parts, Poller, PollerError, Spool};
 use viaduct_sink::{Fatal, Owner};
 
 use crate::checkpoints::{KeptSession, SourceCheckpoints};
-use crate::config::{Api, Config, DeadLetter};
+use crate::config::{Api, Config, DeadLetter, RefusedAfter};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::repeats::Repeats;
@@ -99,7 +99,7 @@ impl Engine {
             masks,
             _state: state,
         };
-        let last_resort = sinks::local_dead_letters(&engine._state.dead_letters())?;
+        let last_resort = sinks::local_dead_letters(&engine._state.dead_letters(), RefusedAfter::Never)?;
         // A disk that is full holds acknowledgements back like any other sink that takes nothing.
         engine.telemetry.add_sink(last_resort.clone());
         for sink in engine.sinks.iter().chain([&last_resort]) {
@@ -164,7 +164,7 @@ impl Engine {
         let (last_resort_sender, lane) =
             Lane::new(name.clone(), last_resort.clone(), None, reports.clone(), self.telemetry.clone());
         spawn_lane(&mut self.tasks, &mut self.best_effort, last_resort, lane);
-        let last_resort_route = DeadLetterRoute::local(&name, &source.org_id);
+        let last_resort_route = DeadLetterRoute::local(&name, &source.org_id).masked(self.masks.as_ref());
         let (dead_letters, dead_letter_route) = match &config.dead_letter {
             DeadLetter::LocalFile => (last_resort_sender.clone(), last_resort_route.clone()),
             DeadLetter::Sink { sink, to } => {
@@ -180,7 +180,8 @@ impl Engine {
                         &source.org_id,
                         to,
                         sinks::naming(&config.sink(*sink).kind),
-                    ),
+                    )
+                    .masked(self.masks.as_ref()),
                 )
             }
         };

@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Ok = 0,
     /// The command line is wrong.
     Usage = 64,
+    /// The data is not as it has to be.
+    DataErr = 65,
     /// A service that the command needs does not answer.
     Unavailable = 69,
     /// A bug of this program.

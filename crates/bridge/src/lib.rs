@@ -9,6 +9,7 @@ mod checkpoints;
 mod cli;
 mod config;
 mod demo;
+mod dlq;
 #[cfg(test)]
 mod docs;
 mod documented;
@@ -69,6 +70,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Subscriptions { command } => {
             block_on(async { subscriptions::subscriptions(&command, &mut stdout()).await })
         }
+        Command::Dlq { command } => block_on(async { dlq::dlq(&command, &mut stdout()).await }),
         Command::Schema { command } => schema::schema(&command, &mut stdout()),
     }
 }

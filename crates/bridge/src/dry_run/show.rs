@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use viaduct_poller::Entry;
 use viaduct_sink::record::HeaderStyle;
 use viaduct_sink::{HeaderName, Record};
@@ -35,22 +36,27 @@ impl Shower {
         };
         Self {
             source: source.name.clone(),
-            masks,
             router: Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming_of),
-            dead_letters,
+            dead_letters: dead_letters.masked(masks.as_ref()),
+            masks,
             dead_letter_sink,
             sinks: config.sinks.iter().map(|sink| (sink.name.clone(), sink.kind.clone())).collect(),
         }
     }
 
-    /// What becomes of an entry: a headline, and its records below.
-    pub(crate) fn show(&mut self, entry: Entry, session: &str) -> String {
+    /// What becomes of an entry, at that time: a headline, and its records below.
+    pub(crate) fn show(&mut self, entry: Entry, session: &str, at: Timestamp) -> String {
         let entry = match &self.masks {
             Some(masks) => masks.apply(entry),
             None => entry,
         };
+        self.show_masked(&entry, session, at)
+    }
+
+    /// The same of an entry that is masked already.
+    pub(crate) fn show_masked(&mut self, entry: &Entry, session: &str, at: Timestamp) -> String {
         let mut text = String::new();
-        let (id, event_type, plan) = match &entry {
+        let (id, event_type, plan) = match entry {
             Entry::Event(event) => (event.id(), event.event_type(), self.router.plan(event)),
             Entry::Malformed(malformed) => (
                 malformed.id().unwrap_or("without an id"),
@@ -68,7 +74,7 @@ impl Shower {
             }
             Plan::Dropped => line(&mut text, 2, "-> dropped"),
             Plan::DeadLetter(reason, detail) => {
-                let record = self.dead_letters.record(&entry, session, reason, &detail, None);
+                let record = self.dead_letters.record(entry, session, reason, &detail, None, at);
                 let sink = self.dead_letter_sink.map(|index| &self.sinks[index]);
                 let name = sink.map_or("local dead letters", |(name, _)| name);
                 push_record(&mut text, name, sink.map(|(_, kind)| kind), &record);

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::warn;
 use viaduct_faults::{Mistake, below_high_watermark, makes};
@@ -221,8 +222,14 @@ impl Source {
             warn!(source = %self.name, %reason, destination = intended, detail, unsaid,
                   "event goes to the dead letters");
         }
-        let mut record =
-            self.dead_letter_route.record(&slot.entry, slot.session.as_str(), reason, detail, intended);
+        let mut record = self.dead_letter_route.record(
+            &slot.entry,
+            slot.session.as_str(),
+            reason,
+            detail,
+            intended,
+            Timestamp::now(),
+        );
         if let Creditor::Sink(sink) = creditor {
             // Two sinks may refuse an event for destinations of the same name: that makes two dead letters.
             record.message_id = format!("{}@{}", record.message_id, self.lanes[sink.get()].sink).into();
@@ -240,7 +247,14 @@ impl Source {
                   "the dead-letter destination refused this one: it goes to the local dead-letter file");
         }
         let session = slot.session.as_str();
-        let record = self.last_resort_route.record(&slot.entry, session, reason, &rejection.detail, None);
+        let record = self.last_resort_route.record(
+            &slot.entry,
+            session,
+            reason,
+            &rejection.detail,
+            None,
+            Timestamp::now(),
+        );
         let item = Item {
             sequence: report.sequence,
             category: slot.category.clone(),

@@ -8,7 +8,7 @@
 //! - [`dead_letter`]: what an event that cannot be published becomes
 //! - [`json`]: JSON text looked at and edited without being parsed into values
 
-mod dead_letter;
+pub(crate) mod dead_letter;
 mod fields;
 mod format;
 mod headers;
@@ -33,7 +33,7 @@ use self::headers::Headers;
 pub(crate) use self::mask::Masks;
 pub(crate) use self::naming::Naming;
 use self::rendering::{Destination, Key, Seen, Text};
-pub(crate) use self::rendering::{outline, prefix};
+pub(crate) use self::rendering::{every_name, outline, prefix};
 use crate::config::{Format, Route, SinkIndex, Target, Template};
 
 /// What the routes make of an event.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 use viaduct_sink::{Health, HealthWatch, Retry, Sink};
 
-pub(crate) use self::open::{local_dead_letters, naming, open};
+pub(crate) use self::open::{kafka_settings, local_dead_letters, naming, nats_settings, open, refused};
 use crate::config::RefusedAfter;
 
 /// A sink with its name and its state.

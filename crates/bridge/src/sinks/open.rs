@@ -67,13 +67,17 @@ const LOCAL_DEAD_LETTERS: &str = "local-dead-letters";
 ///
 /// # Errors
 /// 78 where it cannot be opened.
-pub(crate) fn local_dead_letters(directory: &Path) -> Result<Arc<SinkHandle>, Failure> {
+pub(crate) fn local_dead_letters(
+    directory: &Path,
+    refused_after: RefusedAfter,
+) -> Result<Arc<SinkHandle>, Failure> {
     let sink =
         FileSink::open(FileSettings::new(directory)).map_err(|error| refused(LOCAL_DEAD_LETTERS, &error))?;
-    Ok(SinkHandle::new(LOCAL_DEAD_LETTERS, true, RefusedAfter::Never, Arc::new(sink)))
+    Ok(SinkHandle::new(LOCAL_DEAD_LETTERS, true, refused_after, Arc::new(sink)))
 }
 
-fn refused(sink: &str, error: &dyn std::fmt::Display) -> Failure {
+/// A sink whose settings its client refuses.
+pub(crate) fn refused(sink: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(
         Exit::Config,
         format!("sink {sink} cannot be opened: {error}"),
@@ -93,6 +97,20 @@ async fn open_kafka(
     options: &KafkaOptions,
     identity: Option<Identity>,
 ) -> Result<KafkaSink, Failure> {
+    let mut settings = kafka_settings(config, index, options)?;
+    settings.exactly_once = identity;
+    KafkaSink::connect(settings).await.map_err(|error| refused(&config.sink(index).name, &error))
+}
+
+/// What a Kafka sink's client is made of, delivering at least once.
+///
+/// # Errors
+/// 78: a secret that cannot be read.
+pub(crate) fn kafka_settings(
+    config: &Config,
+    index: SinkIndex,
+    options: &KafkaOptions,
+) -> Result<KafkaSettings, Failure> {
     let sink = config.sink(index);
     let mut settings = KafkaSettings::new(&options.bootstrap_servers);
     settings.client_id = format!("{}.{}", config.bridge.name, sink.name);
@@ -103,9 +121,8 @@ async fn open_kafka(
     settings.create_topics = options.create_topics;
     settings.partitions = options.partitions;
     settings.replication_factor = options.replication_factor;
-    settings.exactly_once = identity;
     settings.shards = config.bridge.shards;
-    KafkaSink::connect(settings).await.map_err(|error| refused(&sink.name, &error))
+    Ok(settings)
 }
 
 async fn open_nats(
@@ -114,6 +131,13 @@ async fn open_nats(
     options: &NatsOptions,
     identity: Option<Identity>,
 ) -> Result<NatsSink, Failure> {
+    let mut settings = nats_settings(config, index, options);
+    settings.exactly_once = identity;
+    NatsSink::connect(settings).await.map_err(|error| refused(&config.sink(index).name, &error))
+}
+
+/// What a NATS sink's client is made of, delivering at least once.
+pub(crate) fn nats_settings(config: &Config, index: SinkIndex, options: &NatsOptions) -> NatsSettings {
     let sink = config.sink(index);
     let urls = options.urls.iter().map(ToString::to_string).collect();
     let mut settings = NatsSettings::new(urls, &options.stream);
@@ -134,9 +158,8 @@ async fn open_nats(
         options.tls.client.as_ref().map(|client| (client.certificate.clone(), client.key.clone()));
     settings.create_stream = options.create_stream;
     settings.replicas = options.replicas;
-    settings.exactly_once = identity;
     settings.subjects = subjects(config, index);
-    NatsSink::connect(settings).await.map_err(|error| refused(&sink.name, &error))
+    settings
 }
 
 /// Read again at every connection, so that a rotated file takes effect.
