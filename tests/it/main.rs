@@ -9,6 +9,7 @@
 
 mod commands;
 mod dead_letters;
+mod dlq;
 mod faults;
 mod kit;
 mod main_path;

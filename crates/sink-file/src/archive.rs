@@ -47,12 +47,14 @@ struct MarkLine {
 }
 
 /// One file of a destination.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Part {
     destination: String,
     /// The number that it has, or gets when it is rotated.
     number: u64,
     path: PathBuf,
+    /// The file that is being written to, with its size: its name may be another one's soon.
+    active: Option<(File, u64)>,
 }
 
 impl FileArchive {
@@ -77,7 +79,7 @@ impl FileArchive {
             match name::split_rotated(&file) {
                 Some((destination, number)) if self.names.matches(destination) => {
                     let destination = destination.to_owned();
-                    parts.push(Part { destination, number, path: entry.path() });
+                    parts.push(Part { destination, number, path: entry.path(), active: None });
                 }
                 _ => match file.strip_suffix(name::SUFFIX) {
                     Some(destination) if self.names.matches(destination) => {
@@ -88,9 +90,16 @@ impl FileArchive {
             }
         }
         for (destination, path) in active {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                // Rotated or removed since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(unreadable(&path, &error)),
+            };
+            let size = file.metadata().map_err(|error| unreadable(&path, &error))?.len();
             let others = parts.iter().filter(|part| part.destination == destination);
             let number = others.map(|part| part.number).max().unwrap_or(0) + 1;
-            parts.push(Part { destination, number, path });
+            parts.push(Part { destination, number, path, active: Some((file, size)) });
         }
         parts.sort_by(|one, other| (&one.destination, one.number).cmp(&(&other.destination, other.number)));
         Ok(parts)
@@ -103,16 +112,14 @@ impl FileArchive {
         }
     }
 
-    /// Calls `each` with the whole lines that the file has now, until it says no.
-    fn lines(&self, part: &Part, mut each: impl FnMut(Kept) -> bool) -> Result<bool, ArchiveError> {
-        let failed = |error: io::Error| unreadable(&part.path, &error);
-        let file = match File::open(&part.path) {
-            Ok(file) => file,
-            // Rotated or removed since it was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            Err(error) => return Err(failed(error)),
+    /// Calls `each` with the whole lines that the file had when it was listed, until it says no.
+    fn lines(&self, part: Part, mut each: impl FnMut(Kept) -> bool) -> Result<bool, ArchiveError> {
+        let (id, path) = (|line| self.id(&part, line), &part.path);
+        let failed = |error: io::Error| unreadable(path, &error);
+        let (file, size) = match &part.active {
+            Some((file, size)) => (file, *size),
+            None => (&File::open(path).map_err(failed)?, u64::MAX),
         };
-        let size = file.metadata().map_err(failed)?.len();
         let mut file = BufReader::new(file.take(size));
         let mut log: Option<Arc<str>> = None;
         let mut number = 0;
@@ -126,7 +133,7 @@ impl FileArchive {
             number += 1;
             let log =
                 log.get_or_insert_with(|| format!("{}/{:016x}", part.destination, xxh3_64(&line)).into());
-            let place = Place { id: self.id(part, number), log: log.clone(), number };
+            let place = Place { id: id(number), log: log.clone(), number };
             let kept = Kept { place, time_ms: None, headers: Vec::new(), value: Bytes::from(line) };
             if !each(kept) {
                 return Ok(false);
@@ -249,7 +256,7 @@ impl Archive for FileArchive {
         let again = Self::new(&self.dir, self.names.clone(), self.label);
         tokio::task::spawn_blocking(move || {
             for part in parts {
-                match again.lines(&part, |kept| send.blocking_send(Ok(kept)).is_ok()) {
+                match again.lines(part, |kept| send.blocking_send(Ok(kept)).is_ok()) {
                     Ok(true) => {}
                     // Nobody listens any more.
                     Ok(false) => return,
@@ -271,7 +278,7 @@ impl Archive for FileArchive {
         let Some((_, line)) = parse(id) else { return Ok(None) };
         blocking(|| {
             let mut found = None;
-            for part in self.parts()?.iter().filter(|part| self.id(part, line) == id) {
+            for part in self.parts()?.into_iter().filter(|part| self.id(part, line) == id) {
                 self.lines(part, |kept| {
                     let is_it = kept.place.number == line;
                     found = is_it.then_some(kept);

@@ -81,6 +81,8 @@ pub(super) struct Press {
     reports: mpsc::UnboundedReceiver<Vec<Report>>,
     reporter: mpsc::UnboundedSender<Vec<Report>>,
     next: u64,
+    /// Records that are under way to best-effort sinks.
+    underway: u64,
     /// Records that a best-effort sink did not take.
     pub(super) missed: u64,
 }
@@ -131,6 +133,7 @@ impl Press {
             reports,
             reporter,
             next: 0,
+            underway: 0,
             missed: 0,
         })
     }
@@ -203,8 +206,9 @@ impl Press {
                         continue;
                     }
                     let lane = self.lane(letter.source(), sink, &handle);
-                    if handle.required {
-                        job.waiting.push(sink);
+                    match handle.required {
+                        true => job.waiting.push(sink),
+                        false => self.underway += 1,
                     }
                     let creditor = Creditor::Sink(sink);
                     let item =
@@ -232,7 +236,7 @@ impl Press {
                         match index.and_then(|index| jobs.get_mut(index)) {
                             Some(job) => self.account(report, job),
                             // Of an earlier batch, which did not wait for a best-effort sink.
-                            None => self.missed += u64::from(matches!(report.fate, Fate::Rejected(..))),
+                            None => self.account_best_effort(&report.fate),
                         }
                     }
                 }
@@ -250,14 +254,14 @@ impl Press {
                 job.waiting.retain(|waiting| *waiting != sink);
                 let required = job.waiting.len() < before;
                 match fate {
+                    fate if !required => self.account_best_effort(&fate),
                     Fate::Confirmed(_) => {}
-                    Fate::Rejected(rejection, destination) if required => {
+                    Fate::Rejected(rejection, destination) => {
                         let reason = Reason::Rejected(rejection.reason);
-                        let failing =
-                            Failing { reason, detail: rejection.detail, destination: Some(destination) };
-                        job.failing.get_or_insert(failing);
+                        let detail = rejection.detail;
+                        let destination = Some(destination);
+                        job.failing.get_or_insert(Failing { reason, detail, destination });
                     }
-                    Fate::Rejected(..) => self.missed += 1,
                 }
             }
             (Creditor::DeadLetters, fate) => {
@@ -269,6 +273,11 @@ impl Press {
                 });
             }
         }
+    }
+
+    fn account_best_effort(&mut self, fate: &Fate) {
+        self.underway = self.underway.saturating_sub(1);
+        self.missed += u64::from(matches!(fate, Fate::Rejected(..)));
     }
 
     /// Where a letter failed in another way than before, hands a new one to the dead letters.
@@ -413,8 +422,15 @@ impl Press {
         Ok(())
     }
 
-    /// Flushes and closes the sinks.
+    /// Flushes and closes the sinks. Best-effort ones are waited for a moment.
     pub(super) async fn close(&mut self) {
+        let deadline = tokio::time::Instant::now() + CLOSE;
+        while self.underway > 0
+            && let Ok(Some(reports)) = tokio::time::timeout_at(deadline, self.reports.recv()).await
+        {
+            reports.iter().for_each(|report| self.account_best_effort(&report.fate));
+        }
+        self.missed += std::mem::take(&mut self.underway);
         for handle in self.sinks.values().chain(&self.local) {
             // What counts is confirmed already.
             let _ = tokio::time::timeout(CLOSE, handle.sink.close()).await;
