@@ -7,6 +7,7 @@
 //! hash of its first line: a file that somebody puts in the place of another one is not taken for it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -203,9 +204,9 @@ impl FileArchive {
     fn prepare_all(&self) -> Result<(), ArchiveError> {
         let mut open = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         for destination in self.destinations()? {
-            if !open.contains_key(&destination) {
-                let file = self.open_marks(&destination)?;
-                open.insert(destination, file);
+            if let Entry::Vacant(vacant) = open.entry(destination) {
+                let file = self.open_marks(vacant.key())?;
+                vacant.insert(file);
             }
         }
         Ok(())
@@ -215,11 +216,10 @@ impl FileArchive {
         let mut open = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         for mark in marks {
             let Some((destination, identity)) = mark.log.rsplit_once('/') else { continue };
-            if !open.contains_key(destination) {
-                let file = self.open_marks(destination)?;
-                open.insert(destination.to_owned(), file);
-            }
-            let Some(file) = open.get_mut(destination) else { continue };
+            let file = match open.entry(destination.to_owned()) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(vacant) => vacant.insert(self.open_marks(destination)?),
+            };
             let line = MarkLine { file: identity.to_owned(), lines: mark.numbers.to_string() };
             let mut text = serde_json::to_vec(&line).unwrap_or_default();
             text.push(b'\n');

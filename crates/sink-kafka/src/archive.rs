@@ -79,7 +79,10 @@ impl KafkaArchive {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "earliest")
             .set("queued.max.messages.kbytes", "8192")
-            .set("fetch.wait.max.ms", "50");
+            .set("fetch.wait.max.ms", "50")
+            .set("fetch.error.backoff.ms", "20")
+            .set("topic.metadata.refresh.fast.interval.ms", "50")
+            .set("retry.backoff.ms", "20");
         let tokens = settings::tokens(settings)?.map(Arc::new);
         let reader = Reader { config, tokens, vitals: Arc::new(Vitals::new()), names };
         Ok(Self { reader: Arc::new(reader), writing, marks: OnceCell::new() })

@@ -16,9 +16,18 @@ use crate::kit::vendor::{Vendor, settings};
 use crate::kit::wait::until;
 
 /// So many dead letters.
-const LETTERS: usize = 4000;
+const LETTERS: usize = 6000;
 /// The most that are published before they are marked.
 const IN_FLIGHT: usize = 500;
+
+/// Where a replay dies: within a batch, behind it, before its mark, behind that.
+const DEATHS: [&str; 5] = [
+    "crash:mid_publish:1",
+    "crash:after_publish:2",
+    "crash:after_commit:3",
+    "crash:before_acknowledge:2",
+    "crash:after_acknowledge:2",
+];
 
 enum Place {
     Kafka(Topics),
@@ -51,7 +60,7 @@ impl Place {
     }
 }
 
-async fn survives(place: Place, sink: &str, dead: &str, kills: usize) {
+async fn survives(place: Place, sink: &str, dead: &str) {
     let vendor = Vendor::start(Settings { total: Some(LETTERS as u64), ..settings() }).await;
     let name = if matches!(place, Place::Kafka(_)) { "lake" } else { "bus" };
     let site = Site::new(
@@ -68,23 +77,31 @@ async fn survives(place: Place, sink: &str, dead: &str, kills: usize) {
     assert_eq!(listed(&site, &[]).len(), LETTERS);
 
     let fixed = changed(&site, "match = [\"none.*\"]", "match = [\"*\"]");
-    let mut before = 0;
-    for _ in 0..kills {
-        let mut replay = viaduct()
+    let start = |faults: &str| {
+        viaduct()
             .args(["dlq", "replay", "--all", "-c"])
             .arg(&fixed)
+            .env("VIADUCT_FAULTS", faults)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap();
-        until("something more is published", Duration::from_secs(60), async || {
-            replay.try_wait().unwrap().is_some() || place.published().await.len() > before
-        })
-        .await;
-        let _ = replay.kill();
-        replay.wait().unwrap();
-        before = place.published().await.len();
+            .unwrap()
+    };
+    for faults in DEATHS {
+        let mut replay = start(faults);
+        let status = tokio::task::block_in_place(|| replay.wait().unwrap());
+        assert!(!status.success() && status.code().is_none(), "{faults}: it did not die: {status}");
     }
+    // And from outside, wherever it is.
+    let before = place.published().await.len();
+    let mut replay = start("");
+    until("something more is published", Duration::from_secs(60), async || {
+        replay.try_wait().unwrap().is_some() || place.published().await.len() > before
+    })
+    .await;
+    let _ = replay.kill();
+    replay.wait().unwrap();
+    let (kills, before) = (DEATHS.len() + 1, place.published().await.len());
     let said = dlq_with(fixed.clone(), &["replay", "--all"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     dlq_with(fixed, &["replay", "--all"]).is(0, &format!("0 replayed, {LETTERS} already replayed"));
@@ -105,12 +122,12 @@ async fn survives(place: Place, sink: &str, dead: &str, kills: usize) {
 async fn killed_on_kafka() {
     let topics = Topics::new(KafkaBroker::shared().bootstrap());
     let (sink, dead) = (topics.sink("delivery = \"exactly_once\""), format!("dead-{}", topics.prefix));
-    survives(Place::Kafka(topics), &sink, &dead, 4).await;
+    survives(Place::Kafka(topics), &sink, &dead).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_on_nats() {
     let stream = Stream::new(NatsServer::shared().url());
     let (sink, dead) = (stream.sink(""), format!("{}.dead", stream.name));
-    survives(Place::Nats(stream), &sink, &dead, 4).await;
+    survives(Place::Nats(stream), &sink, &dead).await;
 }

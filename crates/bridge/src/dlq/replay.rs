@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use viaduct_faults::{Moment, crash_point};
 use viaduct_sink::{Mark, Marks, Numbers, Place};
 
 use super::args::ReplayArgs;
@@ -321,7 +322,9 @@ impl<W: Write> Run<'_, W> {
             joined: chosen.joined,
             is_over: done.is_over(),
         }));
+        crash_point(Moment::BeforeAcknowledge);
         shelf.archive.mark(&marks).await.map_err(|error| shelf.failure(&error))?;
+        crash_point(Moment::AfterAcknowledge);
         for (chosen, done) in chosen.iter().zip(done) {
             self.count(&chosen.letter, done);
         }

@@ -61,22 +61,25 @@ impl Part {
 impl Merge {
     /// Notes the ends, and begins to fetch.
     pub(super) fn begin(reader: &Reader, since_ms: Option<i64>) -> Result<Self, ArchiveError> {
-        let asking = reader.consumer()?;
+        let first = reader.consumer()?;
+        let names = reader.topics(&first)?;
+        let mut first = Some(first);
         let mut topics = Vec::new();
-        for (name, partitions) in reader.topics(&asking)? {
-            let consumer = reader.consumer()?;
+        for (name, partitions) in names {
+            // The first one knows its brokers already.
+            let consumer = first.take().map_or_else(|| reader.consumer(), Ok)?;
             let mut parts = Vec::new();
             let mut wanted = TopicPartitionList::new();
             for partition in partitions {
-                let (low, end) = reader.ends(&asking, &name, partition)?;
+                let (low, end) = reader.ends(&consumer, &name, partition)?;
                 if end > low {
-                    add(&mut wanted, &name, partition, Offset::Beginning)?;
+                    add(&mut wanted, &name, partition, Offset::Offset(low))?;
                     let buffer = VecDeque::new();
                     parts.push(Part { partition, end, at_end: false, paused: false, buffer, bytes: 0 });
                 }
             }
             if let Some(since_ms) = since_ms {
-                wanted = later(reader, &asking, &name, &parts, since_ms)?;
+                wanted = later(reader, &consumer, &name, &parts, since_ms)?;
                 parts.retain(|part| wanted.find_partition(&name, part.partition).is_some());
             }
             if parts.is_empty() {
