@@ -33,7 +33,7 @@ pub(crate) struct Engine {
     tasks: JoinSet<TaskEnd>,
     /// Lanes of best-effort sinks: the end waits for them a moment only.
     best_effort: JoinSet<()>,
-    /// They log the ups and downs of sinks and never end by themselves.
+    /// They log the ups and downs of sinks, keep the time of the last minute, and never end by themselves.
     watchers: JoinSet<()>,
     stop: CancellationToken,
     telemetry: Arc<Telemetry>,
@@ -77,7 +77,7 @@ impl Engine {
                 "split the deployment",
             ));
         }
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new(&config.bridge.name);
         let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {
@@ -99,6 +99,7 @@ impl Engine {
         for sink in engine.sinks.iter().chain([&last_resort]) {
             engine.watchers.spawn(sink.clone().watch());
         }
+        engine.watchers.spawn(engine.telemetry.clone().keep_time());
         for source in &config.sources {
             engine.start_source(source, config, &last_resort)?;
         }

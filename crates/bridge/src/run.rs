@@ -46,7 +46,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
             }
         }
     };
-    drop(admin);
+    admin.close().await;
     settled(summary)
 }
 

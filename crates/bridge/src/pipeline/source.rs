@@ -138,6 +138,9 @@ impl Source {
     }
 
     fn dispatch(&mut self, deliveries: Deliveries, slots: &mut Slots, categories: &mut Categories) {
+        let telemetry = self.telemetry.clone();
+        let mut durable = telemetry.durable(&self.name);
+        let mut notes = telemetry.feed.batch(&self.name, deliveries.items.len());
         for Delivery { entry, token } in deliveries.items {
             let sequence = slots.next();
             let category = categories.of(&entry);
@@ -150,6 +153,7 @@ impl Source {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
             };
+            notes.add(&slot.entry, &plan, |sink| &self.lanes[sink].sink);
             match plan {
                 Plan::Records(records) => {
                     for (sink, record) in records {
@@ -162,9 +166,11 @@ impl Source {
                     self.bury(sequence, &slot, Creditor::DeadLetters, reason, &detail, None);
                 }
             }
+            let category = slot.category.clone();
             if let Some(slot) = slot.settle() {
                 slots.push(slot);
             } else {
+                durable.count(category);
                 slots.skip();
             }
         }
@@ -227,6 +233,7 @@ impl Source {
     }
 
     fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
+        let mut durable = self.telemetry.durable(&self.name);
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
                 // Settled without waiting for this sink, which is a best-effort one.
@@ -254,8 +261,10 @@ impl Source {
                     Some(reason) => self.bury_locally(&report, &slot, reason, rejection),
                 },
             }
-            if let Some(slot) = slot.settle() {
-                slots.put_back(report.sequence, slot);
+            let category = slot.category.clone();
+            match slot.settle() {
+                Some(slot) => slots.put_back(report.sequence, slot),
+                None => durable.count(category),
             }
         }
         slots.shrink();
