@@ -12,6 +12,7 @@ mod crash;
 mod dead_letters;
 mod kit;
 mod main_path;
+mod operating;
 mod outage;
 mod routing;
 mod session;

@@ -7,11 +7,13 @@ mod check;
 mod checkpoints;
 mod cli;
 mod config;
+mod console;
 mod demo;
 mod engine;
 mod exit;
 mod init;
 mod logging;
+mod manual;
 mod pipeline;
 mod routing;
 mod run;
@@ -55,6 +57,10 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
+        Command::Status(args) => block_on(console::status(&args)),
+        Command::Tap(args) => block_on(console::tap(&args)),
+        Command::Completions { shell } => manual::completions(shell, &mut stdout()),
+        Command::Man { output } => manual::man(output.as_deref(), &mut stdout()),
     }
 }
 

@@ -211,7 +211,10 @@ mod tests {
         let feed = Feed::default();
         note(&feed, &"main".into(), 1);
         let text = serde_json::to_string(&*feed.follow().0[0]).unwrap();
-        assert!(text.contains("\"type\":\"engagementCenter.Idle\"") && text.contains("\"id\":\"7\""), "{text}");
+        assert!(
+            text.contains("\"type\":\"engagementCenter.Idle\"") && text.contains("\"id\":\"7\""),
+            "{text}"
+        );
         assert!(!text.contains("hunter2") && !text.contains("phoneNumber"), "{text}");
     }
 
