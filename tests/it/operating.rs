@@ -1,6 +1,6 @@
 //! What somebody sees who operates a bridge: `/status`, `/events`, `/metrics`, `viaduct status`, `viaduct tap`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -279,4 +279,93 @@ async fn dashboard_and_alerts_use_metrics_that_exist() {
         );
         assert!(alerts.contains(&format!("operating.md#{}", name.to_lowercase())), "{name} names no runbook");
     }
+}
+
+/// A bridge that lives through an outage and a lost session logs what docs/logging.md says, with those fields.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_as_documented() {
+    let doc =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/logging.md")).unwrap();
+    let documented: BTreeMap<&str, (&str, BTreeSet<&str>)> = doc
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<&str> =
+                line.strip_prefix('|')?.strip_suffix('|')?.split('|').map(str::trim).collect();
+            let [message, level, fields, _] = cells[..] else { return None };
+            ["INFO", "WARN"].contains(&level).then(|| (message, (level, fields.split(", ").collect())))
+        })
+        .collect();
+    assert!(documented.len() > 25, "{documented:?}");
+
+    let server = NatsServer::start_own();
+    let vendor = Vendor::start(Settings { rate: Rate::PerSecond(200.0), total: None, ..settings() }).await;
+    let stream = Stream::new(server.url());
+    // Messaging has no route: dead letters.
+    let sink = stream.sink("").replace("match = [\"*\"]", "match = [\"engagementCenter.*\", \"outreach.*\"]");
+    let site = Site::new(&[vendor.source(""), sink].concat());
+    let log = site.path("json.log");
+    let mut bridge = viaduct()
+        .args(["run", "--log-format", "json", "--log-level", "info", "-c"])
+        .arg(site.config())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let says = async |message: &str| {
+        until(message, Duration::from_secs(60), async || {
+            std::fs::read_to_string(&log).unwrap().contains(&format!("\"message\":\"{message}\""))
+        })
+        .await;
+    };
+    until("events flow", Duration::from_secs(60), async || vendor.report().acknowledged > 100).await;
+    server.kill();
+    says("sink is down").await;
+    server.restart().unwrap();
+    says("sink is up").await;
+    vendor.0.control().expire_all_sessions();
+    says("session lost; a new one will be created").await;
+    vendor.0.control().set_faults("events:503:100%".parse().unwrap());
+    says("backing off").await;
+    vendor.0.control().set_faults("".parse().unwrap());
+    says("polling again").await;
+    vendor.0.control().revoke_tokens();
+    assert!(Command::new("kill").args(["-HUP", &bridge.id().to_string()]).status().unwrap().success());
+    says("configuration reloaded").await;
+    vendor.0.control().pause();
+    vendor.all_acknowledged(Duration::from_secs(60)).await;
+    assert!(Command::new("kill").args(["-TERM", &bridge.id().to_string()]).status().unwrap().success());
+    let exit = tokio::task::spawn_blocking(move || bridge.wait().unwrap()).await.unwrap();
+    assert_eq!(exit.code(), Some(0));
+
+    let text = std::fs::read_to_string(&log).unwrap();
+    let mut met = BTreeSet::new();
+    for line in text.lines() {
+        let line: serde_json::Map<String, Value> = serde_json::from_str(line).expect("a JSON object");
+        let message = line["message"].as_str().expect("a message");
+        let (level, fields) =
+            documented.get(message).unwrap_or_else(|| panic!("{message:?} is not documented: {line:?}"));
+        assert_eq!(line["level"], *level, "{message}");
+        met.insert(message.to_owned());
+        for field in line.keys().filter(|field| !["timestamp", "level", "message"].contains(&field.as_str()))
+        {
+            assert!(
+                fields.contains(field.as_str()),
+                "{message:?} has a field {field}, which is not documented"
+            );
+        }
+    }
+    for message in [
+        "bridge started",
+        "session created",
+        "token refreshed",
+        "sink is down",
+        "sink is up",
+        "event goes to the dead letters",
+        "stopped; every event is acknowledged",
+    ] {
+        assert!(met.contains(message), "{message:?} was not logged: {met:?}");
+    }
+    // One line per change, none per event; what repeats is told with its number.
+    let events = vendor.report().acknowledged;
+    assert!(text.lines().count() < 60, "{} lines for {events} events:\n{text}", text.lines().count());
 }

@@ -23,7 +23,7 @@ use crate::pipeline::settle::MAX_SINKS;
 use crate::pipeline::source::{SinkLane, Source};
 use crate::routing::{DeadLetterRoute, Router};
 use crate::sinks::{self, SinkHandle};
-use crate::source_settings;
+use crate::source_settings::{self, Credentials};
 use crate::state::StateDir;
 use crate::telemetry::{SourceObserver, Telemetry};
 
@@ -39,7 +39,38 @@ pub(crate) struct Engine {
     telemetry: Arc<Telemetry>,
     sinks: Vec<Arc<SinkHandle>>,
     unacknowledged: usize,
+    reloader: Reloader,
     _state: StateDir,
+}
+
+/// Changes what can be changed in a running bridge.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reloader(Vec<SourceReload>);
+
+#[derive(Debug, Clone)]
+struct SourceReload {
+    name: String,
+    routers: mpsc::UnboundedSender<Router>,
+    credentials: Credentials,
+}
+
+impl Reloader {
+    /// Routes and credentials are those of `config` from now on. Its sinks have to be those that run.
+    pub(crate) fn apply(&self, config: &Config) {
+        for running in &self.0 {
+            let Some(source) = config.sources.iter().find(|source| source.name == running.name) else {
+                continue;
+            };
+            running.credentials.replace(source);
+            // A source that has ended routes nothing more.
+            let _ = running.routers.send(router(source, config));
+        }
+    }
+}
+
+fn router(source: &crate::config::Source, config: &Config) -> Router {
+    let naming: Vec<_> = config.sinks.iter().map(|sink| sinks::naming(&sink.kind)).collect();
+    Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming)
 }
 
 /// How a task ended.
@@ -93,6 +124,7 @@ impl Engine {
             telemetry,
             sinks,
             unacknowledged: 0,
+            reloader: Reloader::default(),
             _state: state,
         };
         let last_resort = sinks::local_dead_letters(&engine._state.dead_letters())?;
@@ -136,7 +168,10 @@ impl Engine {
             )),
             spool,
         };
-        let (poller, deliveries) = Poller::new(source_settings::of(source), parts).map_err(|error| {
+        let credentials = Credentials::of(source);
+        let mut settings = source_settings::of(source);
+        credentials.put_into(&mut settings.auth);
+        let (poller, deliveries) = Poller::new(settings, parts).map_err(|error| {
             Failure::new(
                 Exit::Config,
                 format!("source {name} cannot be started: {error}"),
@@ -146,8 +181,8 @@ impl Engine {
         self.telemetry.add_source(name.clone(), poller.status());
 
         let (reports, reports_of_lanes) = mpsc::unbounded_channel();
-        let naming: Vec<_> = config.sinks.iter().map(|sink| sinks::naming(&sink.kind)).collect();
-        let router = Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming);
+        let (routers, reloaded) = mpsc::unbounded_channel();
+        self.reloader.0.push(SourceReload { name: source.name.clone(), routers, credentials });
         let mut lanes = Vec::with_capacity(config.sinks.len());
         for sink in &self.sinks {
             let capacity = (!sink.required).then_some(source.max_in_flight);
@@ -182,7 +217,8 @@ impl Engine {
         let pipeline = Source {
             name: name.clone(),
             deliveries,
-            router,
+            router: router(source, config),
+            routers: reloaded,
             lanes,
             dead_letters,
             dead_letter_route,
@@ -214,6 +250,11 @@ impl Engine {
     /// Counters and states.
     pub(crate) fn telemetry(&self) -> Arc<Telemetry> {
         self.telemetry.clone()
+    }
+
+    /// Changes what a reloaded configuration may change.
+    pub(crate) fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Cancelled, it stops the polling, and [`Engine::run`] comes to its end.

@@ -15,8 +15,10 @@ mod init;
 mod logging;
 mod manual;
 mod pipeline;
+mod reload;
 mod routing;
 mod run;
+mod service;
 mod signals;
 mod simulate;
 mod sinks;
@@ -32,6 +34,8 @@ use tracing::warn;
 use crate::cli::{Command, ConfigArgs};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::logging::LogLevel;
+use crate::reload::Reload;
 
 fn main() -> ExitCode {
     let cli = match cli::parse() {
@@ -50,8 +54,9 @@ fn main() -> ExitCode {
 fn command(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
-            let config = configured(&args.config)?;
-            block_on(run::run(&config))
+            let (config, level) = configured(&args.config)?;
+            let reload = Reload::new(&args.config, &config, level);
+            block_on(run::run(&config, reload))
         }
         Command::Demo(args) => block_on(demo::demo(&args)),
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
@@ -65,13 +70,13 @@ fn command(command: Command) -> Result<(), Failure> {
 }
 
 /// Loads the configuration and starts logging as it says.
-fn configured(args: &ConfigArgs) -> Result<Config, Failure> {
+fn configured(args: &ConfigArgs) -> Result<(Config, LogLevel), Failure> {
     let loaded = config::load(args.load_input()?)?;
-    logging::init(&loaded.config.log);
+    let level = logging::init(&loaded.config.log);
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    Ok(loaded.config)
+    Ok((loaded.config, level))
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

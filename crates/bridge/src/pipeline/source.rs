@@ -27,6 +27,8 @@ pub(crate) struct Source {
     pub(crate) deliveries: DeliveryStream,
     /// The routes, bound to this source.
     pub(crate) router: Router,
+    /// Routes of a reloaded configuration.
+    pub(crate) routers: mpsc::UnboundedReceiver<Router>,
     /// A lane per configured sink.
     pub(crate) lanes: Vec<SinkLane>,
     /// The way to the dead letters.
@@ -133,6 +135,7 @@ impl Source {
                     None => polling = false,
                 },
                 Some(reports) = self.reports.recv() => self.account(reports, &mut slots),
+                Some(router) = self.routers.recv() => self.router = router,
             }
         }
     }
