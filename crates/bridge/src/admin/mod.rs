@@ -1,8 +1,8 @@
 //! The admin port, read-only, loopback by default:
 //!
-//! - `/`: the status page ([`page`])
-//! - `/status`: the state as JSON ([`status`], with its [`verdict`])
-//! - `/events`: what comes through, masked ([`events`])
+//! - `/`: the status page ([`mod@page`])
+//! - `/status`: the state as JSON ([`mod@status`], with its [`verdict`])
+//! - `/events`: what comes through, masked ([`mod@events`])
 //! - `/metrics`: OpenMetrics text
 //! - `/livez`, `/readyz`: for whoever restarts and whoever routes
 

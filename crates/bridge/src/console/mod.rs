@@ -1,8 +1,8 @@
 //! `viaduct status` and `viaduct tap`: a running bridge in the terminal, through its admin port.
 //!
 //! - [`client`]: where the port is, and what it answers
-//! - [`status`]: its state on one screen
-//! - [`tap`]: its events, one line each
+//! - [`mod@status`]: its state on one screen
+//! - [`mod@tap`]: its events, one line each
 //! - [`paint`]: colours, on a terminal only
 
 mod client;

@@ -1,4 +1,4 @@
-//! Colours: on a terminal, unless `NO_COLOR` is set to anything but nothing (https://no-color.org).
+//! Colours: on a terminal, unless `NO_COLOR` is set to anything but nothing (<https://no-color.org>).
 
 use std::fmt::Display;
 use std::io::{IsTerminal, stdout};
