@@ -205,7 +205,7 @@ impl Engine {
         let (last_resort_sender, lane) =
             Lane::new(name.clone(), last_resort.clone(), None, reports.clone(), self.telemetry.clone());
         spawn_lane(&mut self.tasks, &mut self.best_effort, last_resort, lane);
-        let last_resort_route = DeadLetterRoute::local(&name, &source.org_id).masked(self.masks.as_ref());
+        let last_resort_route = DeadLetterRoute::local(&name, &source.org_id);
         let (dead_letters, dead_letter_route) = match &config.dead_letter {
             DeadLetter::LocalFile => (last_resort_sender.clone(), last_resort_route.clone()),
             DeadLetter::Sink { sink, to } => {
@@ -221,8 +221,7 @@ impl Engine {
                         &source.org_id,
                         to,
                         sinks::naming(&config.sink(*sink).kind),
-                    )
-                    .masked(self.masks.as_ref()),
+                    ),
                 )
             }
         };

@@ -46,6 +46,9 @@ pub struct KafkaArchive {
     marks: OnceCell<FutureProducer<Context>>,
 }
 
+/// A topic with its partitions.
+type Topic = (Arc<str>, Vec<i32>);
+
 /// What reading needs, on the threads that do it.
 struct Reader {
     config: ClientConfig,
@@ -153,7 +156,7 @@ impl Reader {
     }
 
     /// The topics that there are, each with its partitions.
-    fn topics(&self, consumer: &BaseConsumer<Context>) -> Result<Vec<(Arc<str>, Vec<i32>)>, ArchiveError> {
+    fn topics(&self, consumer: &BaseConsumer<Context>) -> Result<Vec<Topic>, ArchiveError> {
         let asked = match &self.names {
             Names::One(name) => Some(&**name),
             Names::Like { .. } => None,

@@ -27,7 +27,7 @@ use crate::pipeline::backlog::Item;
 use crate::pipeline::lane::{Fate, Lane, LaneSender, Report};
 use crate::pipeline::settle::Creditor;
 use crate::routing::dead_letter::header;
-use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
+use crate::routing::{Circumstances, DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::sinks::{self, SinkHandle};
 use crate::telemetry::Telemetry;
 use crate::validation::Validator;
@@ -122,10 +122,11 @@ impl Press {
         }
         let masks = Masks::of(&config)?;
         let (reporter, reports) = mpsc::unbounded_channel();
+        let telemetry = Telemetry::new(&config.bridge.name);
         Ok(Self {
             config,
             masks,
-            telemetry: Telemetry::new(),
+            telemetry,
             lines: HashMap::new(),
             sinks: HashMap::new(),
             local: None,
@@ -305,11 +306,16 @@ impl Press {
 
     /// The new dead letter.
     fn again(&self, letter: &Letter, entry: &Entry, failing: &Failing) -> Record {
-        let session = letter.header(header::SESSION).unwrap_or_default();
-        let destination = failing.destination.as_deref();
+        let circumstances = Circumstances {
+            session: letter.header(header::SESSION).unwrap_or_default(),
+            reason: failing.reason,
+            detail: &failing.detail,
+            intended: failing.destination.as_deref(),
+            masks: self.masks.as_deref(),
+            at: Timestamp::now(),
+        };
         let route = &self.lines[letter.source()].dead_letter_route;
-        let mut record =
-            route.record(entry, session, failing.reason, &failing.detail, destination, Timestamp::now());
+        let mut record = route.record(entry, &circumstances);
         // It must not be taken for an earlier letter of the same event, which may be marked: a server that recognises
         // duplicates would store nothing.
         record.message_id = format!("{}~{}", record.message_id, letter.place.id).into();
@@ -461,7 +467,7 @@ impl Line {
             },
             router: Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming),
             validator: Validator::new(source.name.as_str().into(), source.validate, telemetry.clone()),
-            dead_letter_route: dead_letter_route.masked(masks),
+            dead_letter_route,
             lanes: HashMap::new(),
             dead_letters: None,
             shower: Shower::new(config, source, masks.cloned()),

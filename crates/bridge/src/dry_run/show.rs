@@ -9,7 +9,7 @@ use viaduct_sink::record::HeaderStyle;
 use viaduct_sink::{HeaderName, Record};
 
 use crate::config::{Config, DeadLetter, SinkKind, Source};
-use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
+use crate::routing::{Circumstances, DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::sinks::naming;
 
 /// Shows the events of one source.
@@ -37,7 +37,7 @@ impl Shower {
         Self {
             source: source.name.clone(),
             router: Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming_of),
-            dead_letters: dead_letters.masked(masks.as_ref()),
+            dead_letters,
             masks,
             dead_letter_sink,
             sinks: config.sinks.iter().map(|sink| (sink.name.clone(), sink.kind.clone())).collect(),
@@ -74,7 +74,10 @@ impl Shower {
             }
             Plan::Dropped => line(&mut text, 2, "-> dropped"),
             Plan::DeadLetter(reason, detail) => {
-                let record = self.dead_letters.record(entry, session, reason, &detail, None, at);
+                let masks = self.masks.as_deref();
+                let circumstances =
+                    Circumstances { session, reason, detail: &detail, intended: None, masks, at };
+                let record = self.dead_letters.record(entry, &circumstances);
                 let sink = self.dead_letter_sink.map(|index| &self.sinks[index]);
                 let name = sink.map_or("local dead letters", |(name, _)| name);
                 push_record(&mut text, name, sink.map(|(_, kind)| kind), &record);

@@ -16,7 +16,7 @@ use super::lane::{Fate, LaneSender, Report};
 use super::repeats::{Repeats, Saying};
 use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
-use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
+use crate::routing::{Circumstances, DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::telemetry::Telemetry;
 use crate::validation::Validator;
 
@@ -78,6 +78,8 @@ pub(crate) struct SinkLane {
 struct Slot {
     owed: Owed,
     entry: Entry,
+    /// Those that the entry is under.
+    masks: Option<Arc<Masks>>,
     category: Arc<str>,
     session: SessionId,
 }
@@ -85,8 +87,14 @@ struct Slot {
 impl Slot {
     /// Acknowledges the event if nobody owes a receipt; gives itself back otherwise.
     fn settle(self) -> Option<Self> {
-        let Self { owed, entry, category, session } = self;
-        owed.settle().err().map(|owed| Self { owed, entry, category, session })
+        let Self { owed, entry, masks, category, session } = self;
+        owed.settle().err().map(|owed| Self { owed, entry, masks, category, session })
+    }
+
+    /// How it becomes a dead letter.
+    fn dying<'s>(&'s self, reason: Reason, detail: &'s str, intended: Option<&'s str>) -> Circumstances<'s> {
+        let (session, masks) = (self.session.as_str(), self.masks.as_deref());
+        Circumstances { session, reason, detail, intended, masks, at: Timestamp::now() }
     }
 }
 
@@ -180,8 +188,8 @@ impl Source {
             };
             let sequence = slots.next();
             let category = categories.of(&entry);
-            let mut slot =
-                Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
+            let (owed, masks) = (Owed::new(token), self.masks.clone());
+            let mut slot = Slot { owed, entry, masks, category, session: deliveries.session.clone() };
             let plan = match (&slot.entry, unfit) {
                 (Entry::Event(event), _) if below_high_watermark(event.id()) => Plan::Dropped,
                 (Entry::Event(_), Some(detail)) => Plan::DeadLetter(Reason::Schema, detail),
@@ -243,14 +251,7 @@ impl Source {
             warn!(source = %self.name, %reason, destination = intended, detail, unsaid,
                   "event goes to the dead letters");
         }
-        let mut record = self.dead_letter_route.record(
-            &slot.entry,
-            slot.session.as_str(),
-            reason,
-            detail,
-            intended,
-            Timestamp::now(),
-        );
+        let mut record = self.dead_letter_route.record(&slot.entry, &slot.dying(reason, detail, intended));
         if let Creditor::Sink(sink) = creditor {
             // Two sinks may refuse an event for destinations of the same name: that makes two dead letters.
             record.message_id = format!("{}@{}", record.message_id, self.lanes[sink.get()].sink).into();
@@ -267,15 +268,8 @@ impl Source {
             warn!(source = %self.name, %reason, detail = rejection.detail, unsaid,
                   "the dead-letter destination refused this one: it goes to the local dead-letter file");
         }
-        let session = slot.session.as_str();
-        let record = self.last_resort_route.record(
-            &slot.entry,
-            session,
-            reason,
-            &rejection.detail,
-            None,
-            Timestamp::now(),
-        );
+        let circumstances = slot.dying(reason, &rejection.detail, None);
+        let record = self.last_resort_route.record(&slot.entry, &circumstances);
         let item = Item {
             sequence: report.sequence,
             category: slot.category.clone(),

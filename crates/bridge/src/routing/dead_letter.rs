@@ -113,7 +113,23 @@ pub(crate) struct DeadLetterRoute {
     org: Arc<str>,
     to: Template,
     naming: Naming,
-    masks: Option<Arc<str>>,
+}
+
+/// How an event became a dead letter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances<'c> {
+    /// The vendor's session that it came in.
+    pub(crate) session: &'c str,
+    /// Why, as a label.
+    pub(crate) reason: Reason,
+    /// Why, in words.
+    pub(crate) detail: &'c str,
+    /// The destination that did not take it, where it had got that far.
+    pub(crate) intended: Option<&'c str>,
+    /// The masks that its text is under.
+    pub(crate) masks: Option<&'c Masks>,
+    /// Now.
+    pub(crate) at: Timestamp,
 }
 
 /// The name of the local dead-letter file, without its suffix.
@@ -123,34 +139,20 @@ impl DeadLetterRoute {
     /// Into the local file under `state.dir`.
     pub(crate) fn local(source: &str, org: &str) -> Self {
         let to = Template::parse(LOCAL_FILE).expect("a literal is a template");
-        Self { source: source.into(), org: org.into(), to, naming: Naming::File, masks: None }
+        Self { source: source.into(), org: org.into(), to, naming: Naming::File }
     }
 
     /// Into a sink.
     pub(crate) fn sink(source: &str, org: &str, to: &Template, naming: Naming) -> Self {
-        Self { source: source.into(), org: org.into(), to: to.clone(), naming, masks: None }
-    }
-
-    /// The events are masked by these.
-    pub(crate) fn masked(self, masks: Option<&Arc<Masks>>) -> Self {
-        Self { masks: masks.map(|masks| masks.fingerprint().clone()), ..self }
+        Self { source: source.into(), org: org.into(), to: to.clone(), naming }
     }
 
     /// The dead letter of `entry`: its text as the vendor sent it, and why it is here.
     ///
     /// Brokers get the text as the value and the rest as headers. A file has no headers, so there the value is an object
     /// `{"headers": {…}, "event": …}`; a text that is no JSON stands in it as a string.
-    ///
-    /// `intended` is the destination that did not take it, where it had got that far; `at` is now.
-    pub(crate) fn record(
-        &self,
-        entry: &Entry,
-        session: &str,
-        reason: Reason,
-        detail: &str,
-        intended: Option<&str>,
-        at: Timestamp,
-    ) -> Record {
+    pub(crate) fn record(&self, entry: &Entry, circumstances: &Circumstances<'_>) -> Record {
+        let &Circumstances { session, reason, detail, intended, masks, at } = circumstances;
         let (raw, key, content) = match entry {
             Entry::Event(event) => (event.raw(), Some(event.id()), event.content_hash()),
             Entry::Malformed(malformed) => (malformed.raw(), malformed.id(), malformed.content_hash()),
@@ -172,8 +174,8 @@ impl DeadLetterRoute {
         if let Some(intended) = intended {
             headers.push((header::DESTINATION, intended));
         }
-        if let Some(masks) = &self.masks {
-            headers.push((header::MASKS, masks));
+        if let Some(masks) = masks {
+            headers.push((header::MASKS, masks.fingerprint()));
         }
         let (headers, value) = match self.naming {
             Naming::File => {

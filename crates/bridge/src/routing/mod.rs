@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use viaduct_poller::{ContentHash, Event};
 use viaduct_sink::{Header, HeaderName, Record};
 
-pub(crate) use self::dead_letter::{DeadLetterRoute, Reason};
+pub(crate) use self::dead_letter::{Circumstances, DeadLetterRoute, Reason};
 use self::fields::{FieldNames, Fields};
 use self::headers::Headers;
 pub(crate) use self::mask::Masks;

@@ -251,16 +251,15 @@ fn names_in_checkpoints_are_the_vendors_and_names_that_readers_see_are_masked() 
     assert_ne!(before.message_id, after.message_id);
     assert_eq!(before.message_id, before.event);
     let letter = DeadLetterRoute::local("main", "acme");
-    let letter = |event: &Event| {
-        letter.record(
-            &Entry::Event(event.clone()),
-            "s",
-            Reason::Unrouted,
-            "",
-            None,
-            jiff::Timestamp::UNIX_EPOCH,
-        )
+    let circumstances = Circumstances {
+        session: "s",
+        reason: Reason::Unrouted,
+        detail: "",
+        intended: None,
+        masks: None,
+        at: jiff::Timestamp::UNIX_EPOCH,
     };
+    let letter = |event: &Event| letter.record(&Entry::Event(event.clone()), &circumstances);
     assert_eq!(letter(&vendors).event, letter(&masked).event);
     assert_ne!(letter(&vendors).message_id, letter(&masked).message_id);
 }
