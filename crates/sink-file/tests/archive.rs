@@ -1,5 +1,7 @@
 //! Lines read back by their ids, over rotations, and marked.
 
+#![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+
 use viaduct_sink::{Archive, ArchiveError, Batch, Kept, Mark, Names, Numbers, Record, Sink};
 use viaduct_sink_file::{FileArchive, FileSettings, FileSink};
 

@@ -148,7 +148,7 @@ async fn listed_shown_and_replayed() {
     assert_eq!(ids(&format!("{name}.outreach")).await, ["2-0"]);
     replay(&["--again", id]).is(0, "1 replayed");
     assert_eq!(ids(&format!("{name}.outreach")).await, ["2-0", "2-0"]);
-    replay(&[id, "0:99999"]).fails(65, "1 of the ids are of no dead letter");
+    replay(&[id, "0:99999"]).fails(65, "not found: 1 of the ids");
 
     dlq(&site, &["list"]).is(0, "2 dead letters: 1 malformed, 1 no_id");
     dlq(&site, &["list", "--replayed"]).is(0, "2 dead letters: 1 too_large, 1 unrouted");

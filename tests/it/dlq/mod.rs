@@ -4,6 +4,7 @@ mod files;
 mod interrupted;
 mod kafka;
 mod nats;
+mod page;
 
 use std::path::PathBuf;
 

@@ -170,7 +170,7 @@ impl Counts {
             (0, 0) => Ok(()),
             (0, missing) => Err(Failure::new(
                 Exit::DataErr,
-                format!("{missing} of the ids are of no dead letter"),
+                format!("not found: {missing} of the ids"),
                 "`viaduct dlq list --all` shows those that there are",
             )),
             (failed, _) => Err(Failure::new(
