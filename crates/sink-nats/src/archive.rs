@@ -16,7 +16,7 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::context::{Context, GetStreamErrorKind};
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::{RawMessage, Stream};
+use async_nats::jetstream::stream::{RawMessage, RetentionPolicy, Stream};
 use async_nats::jetstream::{self, ErrorCode, Message};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -164,6 +164,13 @@ impl NatsArchive {
     async fn begin(&self, since_ms: Option<i64>, headers_only: bool) -> Result<Reading, ArchiveError> {
         let (send, reading) = mpsc::channel(READ_AHEAD);
         let Some(stream) = self.stream().await? else { return Ok(reading) };
+        let retention = stream.cached_info().config.retention;
+        if retention != RetentionPolicy::Limits {
+            return Err(ArchiveError::Refused(format!(
+                "stream {} has the retention {retention:?}: reading its messages would remove them",
+                self.stream_name()
+            )));
+        }
         let filters = self.filters();
         let mut end = 0;
         for filter in &filters {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use viaduct_sink::{Archive, ArchiveError, Kept, Mark, Names, Numbers};
 use viaduct_sink_nats::{NatsArchive, NatsSettings};
 use viaduct_testkit::nats::{NatsServer, read_stream};
 
-use crate::support::{publish, record, sink};
+use crate::support::{make_stream, publish, record, sink, stream_name};
 
 async fn all(archive: &NatsArchive, since_ms: Option<i64>) -> Vec<Kept> {
     let mut reading = archive.read(since_ms).await.unwrap();
@@ -81,4 +82,25 @@ async fn subjects_of_a_template_and_none() {
     let nobody = NatsArchive::new(nobody, Names::One("x".into())).unwrap();
     let error = nobody.marks().await.expect_err("nobody is there");
     assert!(matches!(&error, ArchiveError::Unreachable(text) if text.contains("127.0.0.1:1")), "{error}");
+}
+
+/// Such a stream removes what somebody has read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_reading_would_empty_is_left_alone() {
+    for retention in [RetentionPolicy::WorkQueue, RetentionPolicy::Interest] {
+        let stream = stream_name();
+        let config = Config {
+            name: stream.clone(),
+            subjects: vec![format!("{stream}.>")],
+            retention,
+            ..Config::default()
+        };
+        make_stream(NatsServer::shared().url(), config).await;
+        let archive = open(&stream, Names::One(format!("{stream}.dead").as_str().into()));
+        let error = archive.marks().await.expect_err("it must not be read");
+        assert!(
+            matches!(&error, ArchiveError::Refused(text) if text.contains("would remove them")),
+            "{error}"
+        );
+    }
 }
