@@ -1,12 +1,13 @@
 //! Dead letters in files.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use viaduct_testkit::kafka::{self, KafkaBroker};
 
 use super::{changed, dlq, dlq_with, entry, listed, silent_vendor, texts};
-use crate::kit::bridge::Site;
+use crate::kit::bridge::{Site, viaduct};
 use crate::kit::destinations::{Files, lines, unique};
 use crate::kit::vendor::Vendor;
 use crate::kit::wait::until;
@@ -150,4 +151,43 @@ async fn events_of_other_times() {
     assert_eq!(texts(&listed(&site, &[]), "id"), ["local:2", "local:3"]);
     // Without a time they are neither young nor old.
     assert!(listed(&site, &["--since", "1h"]).is_empty());
+}
+
+/// A signal ends a replay behind a batch: what is published is marked, to the letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_stops_a_replay_in_good_order() {
+    const LETTERS: usize = 60_000;
+    let vendor = silent_vendor().await;
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(&[vendor.source(""), Files(folder.path().to_owned()).sink()].concat());
+    let dir = site.path("state/dead-letters");
+    std::fs::create_dir_all(&dir).unwrap();
+    let letters: String = (0..LETTERS)
+        .map(|number| {
+            let event =
+                format!(r#"{{"eventId":"{number}-0","eventType":"outreach.status","payload":"{{}}"}}"#);
+            let headers = r#"{"viaduct-reason":"unrouted","viaduct-source":"main"}"#;
+            format!("{{\"headers\":{headers},\"event\":{event}}}\n")
+        })
+        .collect();
+    std::fs::write(dir.join("dead-letters.jsonl"), letters).unwrap();
+    let replay = viaduct()
+        .args(["dlq", "replay", "--all", "-c"])
+        .arg(site.config())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("the replay has begun", Duration::from_secs(30), async || !lines(folder.path()).is_empty()).await;
+    assert!(Command::new("kill").args(["-INT", &replay.id().to_string()]).status().unwrap().success());
+    let output = tokio::task::spawn_blocking(move || replay.wait_with_output().unwrap()).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("stopped by a signal"), "{said}");
+    let published = lines(folder.path()).len();
+    assert!(published < LETTERS, "it had ended before the signal");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{published} replayed\n"));
+    dlq(&site, &["replay", "--all"])
+        .is(0, &format!("{} replayed, {published} already replayed", LETTERS - published));
+    assert_eq!(lines(folder.path()).len(), LETTERS);
 }

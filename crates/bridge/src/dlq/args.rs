@@ -113,7 +113,7 @@ pub(crate) struct ReplayArgs {
 fn moment(text: &str) -> Result<Timestamp, String> {
     let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).filter(|days| *days >= 0);
     let age = match days {
-        Some(days) => days.checked_mul(24).map(SignedDuration::from_hours),
+        Some(days) => days.checked_mul(86_400).map(SignedDuration::from_secs),
         None => crate::config::duration(text).and_then(|age| SignedDuration::try_from(age).ok()),
     };
     let time = match age {
