@@ -4,18 +4,22 @@
 //! - [`shelf`]: where dead letters stand; each sink's crate reads its own ([`viaduct_sink::Archive`])
 //! - [`letter`]: a dead letter as it was read back, and which ones were asked for
 //! - [`list`], [`show`], [`replay`]: the commands
-//! - [`press`]: routes and publishes what is replayed
+//! - [`press`]: routes and publishes what is replayed, each source by its [`line`]
+//! - [`marks`], [`summary`]: what a replay leaves behind, and says
 //!
 //! None of them disturbs a bridge that runs: they take no lock of the state directory, no transactional id, and write no
 //! checkpoint.
 
 mod args;
 mod letter;
+mod line;
 mod list;
+mod marks;
 mod press;
 mod replay;
 mod shelf;
 mod show;
+mod summary;
 
 use std::io::{self, Write};
 

@@ -20,17 +20,16 @@ use viaduct_poller::{ApiVersion, Entry};
 use viaduct_sink::{Fatal, Owner, Record};
 
 use super::letter::Letter;
-use crate::config::{Api, Config, DeadLetter, RefusedAfter, SinkIndex};
-use crate::dry_run::Shower;
+use super::line::Line;
+use crate::config::{Config, DeadLetter, RefusedAfter, SinkIndex};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::backlog::Item;
 use crate::pipeline::lane::{Fate, Lane, LaneSender, Report};
 use crate::pipeline::settle::Creditor;
 use crate::routing::dead_letter::header;
-use crate::routing::{Circumstances, DeadLetterRoute, Masks, Plan, Reason, Router};
+use crate::routing::{Circumstances, Masks, Plan, Reason};
 use crate::sinks::{self, SinkHandle};
 use crate::telemetry::Telemetry;
-use crate::validation::Validator;
 
 /// How long a destination is asked again that says no.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,17 +84,6 @@ pub(super) struct Press {
     underway: u64,
     /// Records that a best-effort sink did not take.
     pub(super) missed: u64,
-}
-
-/// What belongs to one source.
-struct Line {
-    api: ApiVersion,
-    router: Router,
-    validator: Option<Validator>,
-    dead_letter_route: DeadLetterRoute,
-    lanes: HashMap<SinkIndex, LaneSender>,
-    dead_letters: Option<LaneSender>,
-    shower: Shower,
 }
 
 /// A letter on its way.
@@ -442,44 +430,6 @@ impl Press {
             let _ = tokio::time::timeout(CLOSE, handle.sink.close()).await;
         }
         self.lanes.shutdown().await;
-    }
-}
-
-impl Line {
-    fn new(
-        config: &Config,
-        source: &str,
-        masks: Option<&Arc<Masks>>,
-        telemetry: &Arc<Telemetry>,
-    ) -> Option<Self> {
-        let source = config.sources.iter().find(|one| one.name == source)?;
-        let naming: Vec<_> = config.sinks.iter().map(|sink| sinks::naming(&sink.kind)).collect();
-        let dead_letter_route = match &config.dead_letter {
-            DeadLetter::LocalFile => DeadLetterRoute::local(&source.name, &source.org_id),
-            DeadLetter::Sink { sink, to } => {
-                DeadLetterRoute::sink(&source.name, &source.org_id, to, naming[sink.get()])
-            }
-        };
-        Some(Self {
-            api: match source.api {
-                Api::V2 => ApiVersion::V2,
-                Api::V3 => ApiVersion::V3,
-            },
-            router: Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming),
-            validator: Validator::new(source.name.as_str().into(), source.validate, telemetry.clone()),
-            dead_letter_route,
-            lanes: HashMap::new(),
-            dead_letters: None,
-            shower: Shower::new(config, source, masks.cloned()),
-        })
-    }
-
-    /// The letter's event; the error says why it is none.
-    fn entry(&self, letter: &Letter) -> Result<Entry, String> {
-        match letter.entry(self.api) {
-            event @ Entry::Event(_) => Ok(event),
-            Entry::Malformed(malformed) => Err(malformed.detail().to_owned()),
-        }
     }
 }
 

@@ -6,19 +6,21 @@
 //!
 //! A process that dies leaves at most one batch published and not marked: that is what a later replay publishes twice.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use viaduct_faults::{Moment, crash_point};
-use viaduct_sink::{Mark, Marks, Numbers, Place};
+use viaduct_sink::Marks;
 
 use super::args::ReplayArgs;
 use super::letter::{Filter, Letter};
+use super::marks::{Fate, marks_of};
 use super::press::{Done, Press};
 use super::shelf::{Shelf, is_marked};
+use super::summary::Counts;
 use super::{plain, unwritable};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
@@ -105,83 +107,6 @@ fn stop_on_signal() -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
-/// What became of the dead letters.
-#[derive(Debug, Default)]
-struct Counts {
-    read: u64,
-    replayed: u64,
-    dropped: u64,
-    already: u64,
-    shown: u64,
-    missing: u64,
-    again: BTreeMap<&'static str, u64>,
-    stays: BTreeMap<&'static str, u64>,
-}
-
-impl Counts {
-    fn taken(&self) -> u64 {
-        self.replayed + self.dropped + self.shown + self.failed()
-    }
-
-    fn failed(&self) -> u64 {
-        self.again.values().sum::<u64>() + self.stays.values().sum::<u64>()
-    }
-
-    fn summary(&self, missed: u64) -> String {
-        let mut parts = vec![format!("{} replayed", self.replayed)];
-        if self.dropped > 0 {
-            parts.push(format!("{} dropped by a route", self.dropped));
-        }
-        let reasons = |counts: &BTreeMap<&'static str, u64>| {
-            let reasons: Vec<_> = counts.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-            (counts.values().sum::<u64>(), reasons.join(", "))
-        };
-        match reasons(&self.again) {
-            (0, _) => {}
-            (count, reasons) => parts.push(format!("{count} dead-lettered again ({reasons})")),
-        }
-        match reasons(&self.stays) {
-            (0, _) => {}
-            (count, reasons) => parts.push(format!("{count} left as they were ({reasons})")),
-        }
-        if self.already > 0 {
-            parts.push(format!("{} already replayed", self.already));
-        }
-        if missed > 0 {
-            parts.push(format!("{missed} records missed by best-effort sinks"));
-        }
-        parts.join(", ")
-    }
-
-    fn would(&self) -> String {
-        let already =
-            if self.already > 0 { format!(", {} already replayed", self.already) } else { String::new() };
-        let not = match self.failed() {
-            0 => String::new(),
-            failed => format!(", {failed} cannot be replayed"),
-        };
-        format!("{} would be replayed{not}{already}; nothing is published or marked", self.shown)
-    }
-
-    /// # Errors
-    /// 65: not everything that was asked for was replayed.
-    fn failure(&self) -> Result<(), Failure> {
-        match (self.failed(), self.missing) {
-            (0, 0) => Ok(()),
-            (0, missing) => Err(Failure::new(
-                Exit::DataErr,
-                format!("not found: {missing} of the ids"),
-                "`viaduct dlq list --all` shows those that there are",
-            )),
-            (failed, _) => Err(Failure::new(
-                Exit::DataErr,
-                format!("{failed} of {} dead letters could not be replayed", self.taken()),
-                "they are dead letters still: `viaduct dlq list` shows them",
-            )),
-        }
-    }
-}
-
 /// A dead letter that is to be replayed.
 #[derive(Debug)]
 struct Chosen {
@@ -256,20 +181,20 @@ impl<W: Write> Run<'_, W> {
         let mut reading = shelf.archive.read(self.filter.since_ms()).await.map_err(failed)?;
         let mut batch = Batch::default();
         // Logs in which a letter was passed over that stays unmarked.
-        let mut gaps: HashMap<Arc<str>, ()> = HashMap::new();
+        let mut gaps: HashSet<Arc<str>> = HashSet::new();
         while let Some(kept) = reading.recv().await {
             let Some(letter) = Letter::of(kept.map_err(failed)?) else { continue };
             self.counts.read += 1;
             self.show_progress();
             if !self.filter.matches(&letter) {
-                gaps.insert(letter.place.log, ());
+                gaps.insert(letter.place.log);
                 continue;
             }
             if is_marked(&marks, &letter.place) {
                 self.counts.already += 1;
                 continue;
             }
-            let joined = gaps.remove(&letter.place.log).is_none();
+            let joined = !gaps.remove(&letter.place.log);
             batch.push(Chosen { letter, joined });
             let limit = self.args.filter.limit.map(|limit| limit.saturating_sub(self.counts.taken()));
             let at_limit = limit.is_some_and(|limit| batch.letters.len() as u64 >= limit);
@@ -418,81 +343,5 @@ impl Batch {
     fn take(&mut self) -> Vec<Chosen> {
         self.bytes = 0;
         std::mem::take(&mut self.letters)
-    }
-}
-
-/// A letter of a batch, for its mark.
-struct Fate<'l> {
-    place: &'l Place,
-    joined: bool,
-    is_over: bool,
-}
-
-/// The marks of a batch. Neighbours make one range, also where numbers between them are of no dead letter: a mark of
-/// thousands of letters stays small.
-fn marks_of<'l>(fates: impl Iterator<Item = Fate<'l>>) -> Vec<Mark> {
-    let mut marks: Vec<Mark> = Vec::new();
-    // The last letter of each log, where it is marked.
-    let mut last: HashMap<&str, u64> = HashMap::new();
-    for Fate { place, joined, is_over } in fates {
-        let before = last.remove(&*place.log).filter(|_| joined);
-        if !is_over {
-            continue;
-        }
-        last.insert(&place.log, place.number);
-        let first = before.map_or(place.number, |before| before + 1);
-        match marks.iter_mut().find(|mark| mark.log == place.log) {
-            Some(mark) => mark.numbers.insert(first, place.number),
-            None => {
-                let mut numbers = Numbers::default();
-                numbers.insert(first, place.number);
-                marks.push(Mark { log: place.log.clone(), numbers });
-            }
-        }
-    }
-    marks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_join_neighbours_and_nothing_else() {
-        let place = |log: &str, number| Place { id: String::new(), log: log.into(), number };
-        let letters = [
-            (place("a", 3), true, true),
-            (place("b", 1), true, true),
-            (place("a", 9), true, true),
-            // Something was passed over before it.
-            (place("a", 20), false, true),
-            // It failed.
-            (place("a", 21), true, false),
-            (place("a", 30), true, true),
-            (place("b", 7), true, true),
-        ];
-        let fates =
-            letters.iter().map(|(place, joined, is_over)| Fate { place, joined: *joined, is_over: *is_over });
-        let marks: Vec<String> =
-            marks_of(fates).iter().map(|mark| format!("{} {}", mark.log, mark.numbers)).collect();
-        assert_eq!(marks, ["a 3-9,20,30", "b 1-7"]);
-    }
-
-    #[test]
-    fn a_summary_tells_what_happened() {
-        let mut counts = Counts { replayed: 12, already: 3, ..Counts::default() };
-        assert_eq!(counts.summary(0), "12 replayed, 3 already replayed");
-        assert!(counts.failure().is_ok());
-        counts.again.insert("too_large", 1);
-        counts.stays.insert("unrouted", 2);
-        counts.dropped = 4;
-        assert_eq!(
-            counts.summary(5),
-            "12 replayed, 4 dropped by a route, 1 dead-lettered again (too_large 1), 2 left as they were (unrouted 2), \
-             3 already replayed, 5 records missed by best-effort sinks"
-        );
-        let failure = counts.failure().expect_err("three failed");
-        assert_eq!(failure.exit(), Exit::DataErr);
-        assert!(failure.to_string().contains("3 of 19 dead letters"), "{failure}");
     }
 }
