@@ -64,6 +64,9 @@ fn command(command: Command) -> Result<(), Failure> {
         }
         Command::Demo(args) => block_on(demo::demo(&args)),
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
+        Command::Check(args) if args.online => {
+            block_on(async { check::check_online(&args, &mut stdout()).await })
+        }
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
         Command::Subscriptions { command } => {
