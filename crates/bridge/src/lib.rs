@@ -14,6 +14,7 @@ mod demo;
 mod docs;
 mod documented;
 mod dry_run;
+mod durability;
 mod engine;
 mod exit;
 #[doc(hidden)]

@@ -136,7 +136,8 @@ fn of_tls(error: &io::Error) -> Unreachable {
                 Unreachable::Expired
             }
             C::NotValidForName | C::NotValidForNameContext { .. } => Unreachable::WrongName,
-            C::UnknownIssuer => Unreachable::Untrusted,
+            // An authority of a name that is known, and not the one that is known.
+            C::UnknownIssuer | C::BadSignature => Unreachable::Untrusted,
             other => Unreachable::Tls(other.to_string()),
         },
         Some(other) => Unreachable::Tls(other.to_string()),

@@ -65,6 +65,19 @@ impl KafkaBroker {
         }
     }
 
+    /// A cluster of two brokers of the test's own. Panics with one line where they cannot be had.
+    pub fn start_pair() -> [Self; 2] {
+        let first = Self::start_own();
+        let voters = format!("1@127.0.0.1:{}", first.process().controller());
+        let second = Self::start_with(&[
+            ("process.roles", "broker"),
+            ("node.id", "2"),
+            ("controller.quorum.voters", &voters),
+            ("listeners", "PLAINTEXT://{bootstrap}"),
+        ]);
+        [first, second]
+    }
+
     fn process(&self) -> MutexGuard<'_, Process> {
         self.own
             .as_ref()

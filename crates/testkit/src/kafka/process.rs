@@ -21,6 +21,7 @@ const STOP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Process {
     bootstrap: String,
+    controller: u16,
     class_path: String,
     dir: TempDir,
     running: Option<Tethered>,
@@ -31,7 +32,7 @@ impl Process {
     /// Nothing is ever discarded, though tests write records with timestamps of long ago.
     ///
     /// `properties` stand behind the defaults in `server.properties` and win over them; `{listeners}` in a value stands for
-    /// the usual listeners, to add one to them.
+    /// the usual listeners, to add one to them, and `{bootstrap}` for host and port of the usual one.
     pub(super) fn prepare(class_path: String, properties: &[(&str, &str)]) -> Result<Self> {
         let dir = TempDir::new()?;
         let (port, controller) = (free_port()?, free_port()?);
@@ -51,16 +52,17 @@ impl Process {
         );
         let listeners = format!("PLAINTEXT://{bootstrap},CONTROLLER://127.0.0.1:{controller}");
         for (name, value) in properties {
-            writeln!(text, "{name}={}", value.replace("{listeners}", &listeners))?;
+            let value = value.replace("{listeners}", &listeners).replace("{bootstrap}", &bootstrap);
+            writeln!(text, "{name}={value}")?;
         }
-        let process = Self { bootstrap, class_path, dir, running: None };
+        let process = Self { bootstrap, controller, class_path, dir, running: None };
         fs::write(process.settings(), text)?;
         process.format()?;
         Ok(process)
     }
 
     fn format(&self) -> Result<()> {
-        // A cluster id is 16 bytes in base64; a fixed one will do for a cluster of one.
+        // A cluster id is 16 bytes in base64; a fixed one will do: clusters never meet.
         let output = Command::new("java")
             .args(["-XX:TieredStopAtLevel=1", "-cp", &self.class_path, "kafka.tools.StorageTool"])
             .args(["format", "-t", "VmlhZHVjdFRlc3RzMDAwMQ", "-c"])
@@ -86,6 +88,11 @@ impl Process {
     /// Host and port.
     pub(super) fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The port of its controller.
+    pub(super) fn controller(&self) -> u16 {
+        self.controller
     }
 
     /// The last lines of the broker's log.

@@ -14,7 +14,7 @@ mod progress;
 mod report;
 mod vendor;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use viaduct_sink::{Owner, Weakness};
@@ -22,6 +22,7 @@ use viaduct_sink::{Owner, Weakness};
 use self::progress::Progress;
 use self::report::{Check, Report, Section, Verdict};
 use crate::config::{Config, Loaded, Sink, SinkIndex, SinkKind};
+use crate::console::paint::Paint;
 use crate::exit::{Exit, Failure};
 use crate::sinks;
 
@@ -67,7 +68,7 @@ pub(super) async fn online(
     drop(progress);
     let sections = [configuration].into_iter().chain(sources).chain(sinks).chain([state]).collect();
     let report = Report { sections, verdicts };
-    let text = if json { report.json(strict) } else { report.text(colours()) };
+    let text = if json { report.json(strict) } else { report.text(Paint::of_stdout()) };
     out.write_all(text.as_bytes()).map_err(|error| {
         Failure::new(
             Exit::CantCreate,
@@ -117,11 +118,4 @@ fn weakness(sink: &Sink, of: &str, weakness: &Weakness, hint: &str) -> Check {
         false => Check::warn("durability", detail, hint),
     };
     check.of(of).bearing()
-}
-
-/// Colours are for people at a terminal who have not declined them (<https://no-color.org>).
-fn colours() -> bool {
-    let declined = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    std::io::stdout().is_terminal() && !declined && !is_dumb
 }

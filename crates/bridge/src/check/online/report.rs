@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::admin::verdict::Level;
 use crate::config::Delivery;
+use crate::console::paint::Paint;
 use crate::exit::{Exit, Failure};
 
 /// How one check ended.
@@ -31,13 +33,12 @@ impl Status {
         }
     }
 
-    /// The terminal's colour (SGR).
-    const fn colour(self) -> &'static str {
+    /// How bad it is, for colours.
+    const fn level(self) -> Level {
         match self {
-            Self::Ok => "32",
-            Self::Warn => "33",
-            Self::Fail => "31",
-            Self::Unverified => "36",
+            Self::Ok => Level::Ok,
+            Self::Warn | Self::Unverified => Level::Warning,
+            Self::Fail => Level::Error,
         }
     }
 }
@@ -130,11 +131,6 @@ impl Section {
 
     pub(super) fn add(&mut self, check: Check) {
         self.checks.push(Check { target: self.title.clone(), ..check });
-    }
-
-    /// Whether nothing failed so far.
-    pub(super) fn stands(&self) -> bool {
-        self.checks.iter().all(|check| check.status != Status::Fail)
     }
 }
 
@@ -267,7 +263,7 @@ impl Report {
         format!("{:#}\n", serde_json::json!(document))
     }
 
-    pub(super) fn text(&self, colours: bool) -> String {
+    pub(super) fn text(&self, paint: Paint) -> String {
         let name = |check: &Check| match &check.subject {
             Some(subject) => format!("{} {subject}", check.check),
             None => check.check.to_owned(),
@@ -277,11 +273,7 @@ impl Report {
             let _ = writeln!(text, "{}", section.title);
             let width = section.checks.iter().map(|check| name(check).chars().count()).max().unwrap_or(0);
             for check in &section.checks {
-                let word = check.status.word();
-                let word = match colours {
-                    true => format!("\x1b[{}m{word:10}\x1b[0m", check.status.colour()),
-                    false => format!("{word:10}"),
-                };
+                let word = paint.level(check.status.level(), format!("{:10}", check.status.word()));
                 let line = format!("  {word}  {:width$}  {}", name(check), check.detail);
                 let _ = writeln!(text, "{}", line.trim_end());
                 if !check.hint.is_empty() {

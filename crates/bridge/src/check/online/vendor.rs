@@ -45,7 +45,10 @@ pub(super) async fn check(source: &Source) -> Section {
     let access = match client.token_provider().fetch().await {
         Ok(access) => access,
         Err(error) => {
-            let hint = format!("check client_id, client_secret, scope and realm in {auth}");
+            let hint = match refuses_credentials(&error) {
+                true => format!("check client_id, client_secret, scope and realm in {auth}"),
+                false => format!("check token_url in {auth}"),
+            };
             section.add(refusal("token", &error, hint));
             return section;
         }
@@ -104,7 +107,9 @@ async fn address(section: &mut Section, key: &str, url: &Url, source: &str) -> b
         count => format!("{count} addresses, the first is {}", addresses[0].ip()),
     };
     section.add(Check::ok("dns", count).of(shown.clone()));
-    let check = match connect::greet(url, &addresses).await {
+    let greeted = connect::greet(url, &addresses).await;
+    let reached = greeted.is_ok();
+    let check = match greeted {
         Ok(()) if url.scheme() == "https" => {
             Check::ok("connection", "TLS, with a certificate that is trusted")
         }
@@ -125,16 +130,16 @@ async fn address(section: &mut Section, key: &str, url: &Url, source: &str) -> b
         }
     };
     section.add(check.of(shown));
-    section.stands()
+    reached
 }
 
 /// A call that failed.
 fn refusal(check: &'static str, error: &CallError, hint: String) -> Check {
     if refuses_credentials(error) {
-        return Check::fail(check, Exit::NoPerm, error.to_string(), hint);
+        return Check::fail(check, Exit::NoPerm, format!("refused: {}", error.detail), hint);
     }
     let hint = error.retry_after.map_or(hint, |wait| format!("try again in {} s", wait.as_secs().max(1)));
-    Check::fail(check, Exit::Unavailable, error.to_string(), hint)
+    Check::fail(check, Exit::Unavailable, format!("failed: {}", error.detail), hint)
 }
 
 /// What was granted, against what was asked for.
