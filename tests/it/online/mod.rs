@@ -3,6 +3,7 @@
 mod durable;
 mod kafka;
 mod nats;
+mod page;
 mod undisturbed;
 mod vendor;
 
