@@ -51,7 +51,7 @@ async fn refuses(vendor: &Vendor, sink: &str, says: &str) {
     let status = bridge.wait(Duration::from_secs(60)).await;
     assert_eq!(status.code(), Some(78), "{}", site.log());
     let log = site.log();
-    let last = log.lines().filter(|line| line.starts_with("viaduct: ")).next_back().unwrap_or_default();
+    let last = log.lines().rfind(|line| line.starts_with("viaduct: ")).unwrap_or_default();
     assert!(last.contains("has require_durable = true, but ") && last.contains(says), "{last}");
     assert!(!vendor.report().requests.contains_key("events"), "it polls");
 }
