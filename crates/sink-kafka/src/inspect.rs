@@ -228,6 +228,7 @@ impl Inspector {
             .set("enable.idempotence", "false")
             .set("compression.type", "none")
             .set("message.max.bytes", (limit + 2 * EXCESS).to_string())
+            .set("queue.buffering.max.kbytes", (2 * LARGEST_LIMIT / 1024).to_string())
             .set("message.timeout.ms", ANSWER.as_millis().to_string())
             .set("retries", "0");
         config.remove("compression.codec");

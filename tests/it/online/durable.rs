@@ -106,23 +106,3 @@ async fn a_weak_topic_that_turns_up_later_gets_nothing() {
     let letters = crate::kit::destinations::lines(&site.path("state/dead-letters"));
     assert_eq!(letters.len(), 50);
 }
-
-/// Two replicas, of which two have every record.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_durable_destination_is_used() {
-    let brokers = tokio::task::block_in_place(KafkaBroker::start_pair);
-    let vendor = vendor().await;
-    let topics = Topics::new(brokers[0].bootstrap());
-    for category in CATEGORIES {
-        let safe = [("min.insync.replicas", "2")];
-        let topic = topics.topic(category);
-        kafka::create_replicated_topic(&topics.bootstrap, &topic, 3, 2, &safe).await.unwrap();
-    }
-    let site = Site::new(&[vendor.source("").as_str(), &topics.sink("require_durable = true")].concat());
-    let mut bridge = site.start();
-    vendor.all_acknowledged(Duration::from_secs(60)).await;
-    assert_eq!(bridge.status().await["sinks"]["lake"]["weaknesses"], serde_json::json!([]));
-    let (status, _) = bridge.terminate().await;
-    assert_eq!(status.code(), Some(0));
-    assert_eq!(topics.read().await.len(), 50);
-}

@@ -1,6 +1,9 @@
 //! A Kafka sink.
 
-use viaduct_testkit::kafka::{self, KafkaBroker};
+use std::time::Duration;
+
+use viaduct_simulator::Settings;
+use viaduct_testkit::kafka::{self, KafkaBroker, KafkaCluster};
 
 use super::check;
 use crate::kit::bridge::Site;
@@ -23,43 +26,56 @@ fn topics(prefix: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exactly_once_holds_on_a_cluster_of_two() {
-    let brokers = tokio::task::block_in_place(KafkaBroker::start_pair);
-    let bootstrap = brokers.each_ref().map(KafkaBroker::bootstrap).join(",");
-    let vendor = Vendor::start(settings()).await;
+async fn exactly_once_holds_on_a_cluster_and_a_bridge_runs_there() {
+    let cluster = tokio::task::block_in_place(KafkaCluster::start_own);
+    let bootstrap = cluster.bootstrap();
+    let vendor = Vendor::start(Settings { total: Some(50), ..settings() }).await;
     let prefix = unique("online");
-    let safe = [("min.insync.replicas", "2")];
+    // The brokers' default for new topics is min.insync.replicas=2.
     for topic in topics(&prefix) {
-        kafka::create_replicated_topic(&bootstrap, &topic, 3, 2, &safe).await.unwrap();
+        kafka::create_replicated_topic(bootstrap, &topic, 3, 3, &[]).await.unwrap();
     }
-    let compact = [("min.insync.replicas", "2"), ("cleanup.policy", "compact")];
-    kafka::create_replicated_topic(&bootstrap, "_viaduct.checkpoints", 1, 2, &compact).await.unwrap();
+    let compact = [("cleanup.policy", "compact")];
+    kafka::create_replicated_topic(bootstrap, "_viaduct.checkpoints", 1, 3, &compact).await.unwrap();
     let delivery = "delivery = \"exactly_once\"\nrequire_durable = true\n";
-    let site = Site::new(&[vendor.source("").as_str(), &sink(&bootstrap, &prefix, delivery)].concat());
+    let site = Site::new(&[vendor.source("").as_str(), &sink(bootstrap, &prefix, delivery)].concat());
     let found = check(&site, &["--strict"]);
     assert_eq!(found.code, 0, "{}\n{:#}", found.said, found.document);
     assert_eq!(found.verdict(), ("holds", "exactly once to lake: holds"));
     let (status, detail) = found.of("sink lake", "cluster", "");
     assert_eq!(status, "ok");
-    assert!(detail.starts_with("2 brokers, cluster "), "{detail}");
+    assert!(detail.starts_with("3 brokers, cluster "), "{detail}");
     for topic in topics(&prefix) {
         let (status, detail) = found.of("sink lake", "durability", &topic);
-        assert_eq!((status, detail), ("ok", "replication factor 2, min.insync.replicas 2"));
+        assert_eq!((status, detail), ("ok", "replication factor 3, min.insync.replicas 2"));
         assert_eq!(found.status("write permission", &topic), "ok");
         assert_eq!(found.status("cleanup policy", &topic), "ok");
         // The question left nothing behind.
-        assert_eq!(kafka::read_topic(&bootstrap, &topic).await.unwrap().len(), 0);
+        assert_eq!(kafka::read_topic(bootstrap, &topic).await.unwrap().len(), 0);
     }
     assert_eq!(found.status("transactional id", "viaduct.lake.0"), "ok");
     assert_eq!(found.status("read permission", "_viaduct.checkpoints"), "ok");
     assert_eq!(found.status("cleanup policy", "_viaduct.checkpoints"), "ok");
-    assert_eq!(kafka::read_topic(&bootstrap, "_viaduct.checkpoints").await.unwrap().len(), 0);
+    assert_eq!(kafka::read_topic(bootstrap, "_viaduct.checkpoints").await.unwrap().len(), 0);
 
-    // One of two brokers is enough to ask, and the other one is named.
-    brokers[1].kill().unwrap();
+    // What the check calls right, runs.
+    let mut bridge = site.start();
+    vendor.all_acknowledged(Duration::from_secs(60)).await;
+    assert_eq!(bridge.status().await["sinks"]["lake"]["weaknesses"], serde_json::json!([]));
+    let (status, _) = bridge.terminate().await;
+    assert_eq!(status.code(), Some(0));
+    let mut published = 0;
+    for topic in topics(&prefix) {
+        published += kafka::read_topic(bootstrap, &topic).await.unwrap().len();
+    }
+    assert_eq!(published, 50);
+
+    // The others are enough to ask, and the one that is gone is named.
+    cluster.kill(3).unwrap();
+    let servers: Vec<&str> = bootstrap.split(',').collect();
     let found = check(&site, &[]);
-    assert_eq!(found.status("server", brokers[1].bootstrap()), "warn");
-    assert_eq!(found.status("server", brokers[0].bootstrap()), "ok");
+    assert_eq!(found.status("server", servers[2]), "warn");
+    assert_eq!(found.status("server", servers[0]), "ok");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,8 @@ pub(super) async fn online(
     let progress = Progress::new();
     let mut configuration = Section::new("configuration");
     for warning in &loaded.warnings {
-        configuration.add(Check::warn("configuration", warning.to_string().replace('\n', ";"), ""));
+        let check = Check::warn("configuration", &*warning.message, &*warning.hint);
+        configuration.add(check.of(warning.place.to_string()));
     }
     let mut sources = Vec::with_capacity(config.sources.len());
     for source in &config.sources {
@@ -59,7 +60,7 @@ pub(super) async fn online(
     for index in config.sink_indices() {
         let sink = config.sink(index);
         progress.now(&format!("sink {}", sink.name));
-        let section = check_sink(config, index, sink, &progress).await?;
+        let section = check_sink(config, index, &progress).await;
         verdicts.push(Verdict::of(&sink.name, sink.delivery(), &section, &sources));
         sinks.push(section);
     }
@@ -79,23 +80,34 @@ pub(super) async fn online(
     report.failure(strict).map_or(Ok(()), Err)
 }
 
-async fn check_sink(
+async fn check_sink(config: &Config, index: SinkIndex, progress: &Progress) -> Section {
+    let mut section = Section::new(format!("sink {}", config.sink(index).name));
+    if let Err(failure) = try_sink(config, index, &mut section, progress).await {
+        let (message, hint) = failure.parts();
+        section.add(Check::fail("settings", failure.exit(), message, hint).bearing());
+    }
+    section
+}
+
+/// # Errors
+/// Settings that the sink's client refuses, and secrets that cannot be read.
+async fn try_sink(
     config: &Config,
     index: SinkIndex,
-    sink: &Sink,
+    section: &mut Section,
     progress: &Progress,
-) -> Result<Section, Failure> {
-    let mut section = Section::new(format!("sink {}", sink.name));
+) -> Result<(), Failure> {
+    let sink = config.sink(index);
     // Nobody publishes under it.
     let identity = sink.exactly_once.then(|| sinks::identity(config, sink, &Owner::random()));
     match &sink.kind {
         SinkKind::Kafka(options) => {
             let settings = sinks::kafka_settings(config, index, options, identity)?;
-            kafka::check(config, index, settings, &mut section, progress).await?;
+            kafka::check(config, index, settings, section, progress).await?;
         }
         SinkKind::Nats(options) => {
             let settings = sinks::nats_settings(config, index, options, identity);
-            nats::check(sink, settings, &mut section, progress).await?;
+            nats::check(sink, settings, section, progress).await?;
         }
         SinkKind::File(options) => section.add(files::directory("directory", &options.dir).bearing()),
         SinkKind::Stdout => section.add(
@@ -107,7 +119,7 @@ async fn check_sink(
             .bearing(),
         ),
     }
-    Ok(section)
+    Ok(())
 }
 
 /// A weakness, as the sink's settings have it: a warning, or a refusal.

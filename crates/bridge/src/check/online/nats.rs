@@ -37,11 +37,12 @@ pub(super) async fn check(
     let server = connected.server();
     look.version(section, &server);
     if look.jetstream(section).await {
-        if let Some(report) = look.stream(section).await {
-            look.subjects(section, &report).await;
-            look.settings(section, &report, &server);
+        let stream = look.stream(section).await;
+        if let Some(report) = &stream {
+            look.subjects(section, report).await;
+            look.settings(section, report, &server);
         }
-        look.permissions(section).await;
+        look.permissions(section, stream.is_none()).await;
     }
     connected.close().await;
     Ok(())
@@ -287,11 +288,14 @@ impl Look<'_> {
         }
     }
 
-    async fn permissions(&self, section: &mut Section) {
+    /// `missing`: the stream is still to be created.
+    async fn permissions(&self, section: &mut Section, missing: bool) {
         let name = &self.wanted().stream;
         let permissions = self.connected.permissions().await;
         let checkpoints = self.inspector.checkpoints().map(|_| format!("$JS.API.STREAM.MSG.GET.{name}"));
-        for subject in self.wanted().subjects.iter().chain(&checkpoints) {
+        let creates = missing && self.wanted().create_stream;
+        let creation = creates.then(|| format!("$JS.API.STREAM.CREATE.{name}"));
+        for subject in self.wanted().subjects.iter().chain(&checkpoints).chain(&creation) {
             let check = match permissions.as_ref().map(|permissions| permissions.publish(subject)) {
                 Some(MayPublish::Yes) => Check::ok("publish permission", "granted"),
                 Some(MayPublish::No) => Check::fail(
