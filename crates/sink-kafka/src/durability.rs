@@ -23,6 +23,8 @@ pub struct TopicFacts {
     pub partitions: usize,
     /// How many brokers have each partition; the smallest number, where partitions differ.
     pub replication_factor: usize,
+    /// How many of them have all its records now; the smallest number, where partitions differ.
+    pub in_sync_replicas: usize,
     /// How many partitions have no leader: nothing can be written there at the moment.
     pub without_leader: usize,
     /// Its settings, or why they cannot be read.
@@ -73,7 +75,8 @@ impl TopicFacts {
         Self {
             name: topic.name().to_owned(),
             partitions: partitions.len(),
-            replication_factor: replication_factor(topic),
+            replication_factor: partitions.iter().map(|one| one.replicas().len()).min().unwrap_or(0),
+            in_sync_replicas: partitions.iter().map(|one| one.isr().len()).min().unwrap_or(0),
             without_leader: partitions.iter().filter(|partition| partition.leader() < 0).count(),
             settings: Err("nobody has asked for them".to_owned()),
         }
@@ -101,11 +104,6 @@ impl TopicFacts {
         }
         weaknesses
     }
-}
-
-/// On how many brokers each partition is.
-pub(crate) fn replication_factor(topic: &MetadataTopic) -> usize {
-    topic.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0)
 }
 
 /// Asks the brokers for the settings of topics that exist, one answer for each.
@@ -209,6 +207,7 @@ mod tests {
             name: "via.chat".to_owned(),
             partitions: 3,
             replication_factor,
+            in_sync_replicas: replication_factor,
             without_leader: 0,
             settings: Ok(settings),
         }

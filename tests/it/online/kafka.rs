@@ -9,6 +9,7 @@ use super::check;
 use crate::kit::bridge::Site;
 use crate::kit::destinations::{Topics, unique};
 use crate::kit::vendor::{Vendor, settings};
+use crate::kit::wait::until;
 
 /// `[sink.lake]`, its route, and dead letters there; topics are not created.
 fn sink(bootstrap: &str, prefix: &str, more: &str) -> String {
@@ -37,6 +38,9 @@ async fn exactly_once_holds_on_a_cluster_and_a_bridge_runs_there() {
     }
     let compact = [("cleanup.policy", "compact")];
     kafka::create_replicated_topic(bootstrap, "_viaduct.checkpoints", 1, 3, &compact).await.unwrap();
+    let demanding = format!("{prefix}.demanding");
+    let all = [("min.insync.replicas", "3")];
+    kafka::create_replicated_topic(bootstrap, &demanding, 1, 3, &all).await.unwrap();
     let delivery = "delivery = \"exactly_once\"\nrequire_durable = true\n";
     let site = Site::new(&[vendor.source("").as_str(), &sink(bootstrap, &prefix, delivery)].concat());
     let found = check(&site, &["--strict"]);
@@ -76,6 +80,13 @@ async fn exactly_once_holds_on_a_cluster_and_a_bridge_runs_there() {
     let found = check(&site, &[]);
     assert_eq!(found.status("server", servers[2]), "warn");
     assert_eq!(found.status("server", servers[0]), "ok");
+    // A topic that wants all three takes nothing now.
+    let letters = format!("dead_letter.to={demanding}");
+    until("the cluster has noticed", Duration::from_secs(60), async || {
+        let found = check(&site, &["--set", &letters]);
+        found.code == 69 && found.of("sink lake", "durability", &demanding).1.contains("but only 2 in sync")
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,6 +240,9 @@ async fn a_cluster_that_cannot_be_used() {
     let text = [vendor.source("").as_str(), &sink(&address, &prefix, secure)].concat();
     let found = check(&Site::new(&text), &[]);
     assert_eq!(found.code, 0, "{}\n{:#}", found.said, found.document);
+    let unread = text.replace("\"SASL_PLAINTEXT\"", "\"SASL_SSL\"\n\"ssl.ca.location\" = \"/no/such\"");
+    let found = check(&Site::new(&unread), &[]);
+    assert_eq!((found.code, found.status("settings", "")), (78, "fail"), "{:#}", found.document);
     let wrong = text.replace("\"sasl.password\" = \"hunter2\"", "\"sasl.password\" = \"hunter2-wrong\"");
     let found = check(&Site::new(&wrong), &[]);
     assert_eq!((found.code, found.status("cluster", "")), (77, "fail"), "{:#}", found.document);

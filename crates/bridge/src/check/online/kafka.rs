@@ -236,6 +236,7 @@ impl Topics<'_> {
                 name: name.to_owned(),
                 partitions: 1,
                 replication_factor: 1,
+                in_sync_replicas: 1,
                 without_leader: 0,
                 settings: Err(String::new()),
             };
@@ -298,6 +299,15 @@ fn durability(facts: &TopicFacts) -> Check {
             Exit::Config,
             format!("{copies}, but min.insync.replicas {least}: nothing can ever be written"),
             "lower min.insync.replicas, or raise the replication factor",
+        ),
+        Some(least) if least > facts.in_sync_replicas => Check::fail(
+            "durability",
+            Exit::Unavailable,
+            format!(
+                "{copies}, min.insync.replicas {least}, but only {} in sync: nothing can be written now",
+                facts.in_sync_replicas
+            ),
+            "start the brokers that are away, and wait until they have caught up",
         ),
         Some(least) => Check::ok("durability", format!("{copies}, min.insync.replicas {least}")),
         None => Check::unverified(

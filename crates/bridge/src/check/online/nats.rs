@@ -36,8 +36,8 @@ pub(super) async fn check(
     let look = Look { sink, inspector: &inspector, connected: &connected };
     let server = connected.server();
     look.version(section, &server);
-    if look.jetstream(section).await {
-        let stream = look.stream(section).await;
+    if let Some(full) = look.jetstream(section).await {
+        let stream = look.stream(section, full).await;
         if let Some(report) = &stream {
             look.subjects(section, report).await;
             look.settings(section, report, &server);
@@ -120,7 +120,8 @@ impl Look<'_> {
         );
     }
 
-    async fn jetstream(&self, section: &mut Section) -> bool {
+    /// Whether the account allows no further stream; `None`: there is no JetStream.
+    async fn jetstream(&self, section: &mut Section) -> Option<bool> {
         match self.connected.account().await {
             Ok(account) => {
                 let (streams, most) = account.streams;
@@ -135,30 +136,34 @@ impl Look<'_> {
                     ),
                     false => Check::ok("jetstream", detail),
                 });
-                true
+                Some(most.is_some_and(|most| streams as u64 >= most))
             }
             Err(InspectError::Absent(_)) => {
                 let detail = "JetStream is not enabled for this server or account, or has no leader";
                 let hint = "enable it (jetstream {} in the server's configuration)";
                 section.add(Check::fail("jetstream", Exit::Unavailable, detail, hint).bearing());
-                false
+                None
             }
             Err(error) => {
                 let hint = "permit this user to publish to $JS.API.INFO";
                 section.add(Check::unverified("jetstream", error.to_string(), hint));
-                true
+                Some(false)
             }
         }
     }
 
-    /// Whether the stream exists, or may be created.
-    async fn stream(&self, section: &mut Section) -> Option<StreamReport> {
+    /// Whether the stream exists, or may be created. `full`: the account allows no further one.
+    async fn stream(&self, section: &mut Section, full: bool) -> Option<StreamReport> {
         let wanted = self.wanted();
         let name = wanted.stream.as_str();
         let check = match self.connected.stream().await {
             Ok(report) => {
                 section.add(Check::ok("stream", "exists").of(name).bearing());
                 return Some(report);
+            }
+            Err(InspectError::Absent(_)) if wanted.create_stream && full => {
+                let detail = "does not exist, and the account allows no further stream";
+                Check::fail("stream", Exit::Config, detail, "raise the account's limit of streams")
             }
             Err(InspectError::Absent(_)) if wanted.create_stream => {
                 section.add(Check::ok("stream", "does not exist yet, and is created").of(name).bearing());
