@@ -184,7 +184,7 @@ impl Durability {
         let before = self.found().insert(topic.name, weaknesses.clone());
         if before.as_ref() != Some(&weaknesses) {
             for weakness in &weaknesses {
-                warn!("less durable than the guarantee assumes: {weakness}");
+                weakness.tell();
             }
         }
         weaknesses

@@ -43,7 +43,7 @@ impl Shared {
         let mut known = self.weaknesses.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != now {
             for weakness in &now {
-                tracing::warn!("less durable than the guarantee assumes: {weakness}");
+                weakness.tell();
             }
             *known = now;
         }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use tracing::warn;
+
 /// A setting with which a destination is less durable than the guarantee assumes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Weakness {
@@ -17,6 +19,14 @@ pub struct Weakness {
     pub value: String,
     /// What can get lost, as a clause for a person.
     pub consequence: &'static str,
+}
+
+impl Weakness {
+    /// Logs it.
+    pub fn tell(&self) {
+        let Self { destination, setting, value, consequence } = self;
+        warn!(destination, setting, value, consequence, "less durable than the guarantee assumes");
+    }
 }
 
 impl fmt::Display for Weakness {

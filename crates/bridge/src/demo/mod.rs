@@ -180,7 +180,7 @@ fn configuration(
         ));
     }
     // Nobody expects a demo's cluster of one to survive anything.
-    let level = "warn,viaduct_sink_kafka::durability=error,viaduct_sink_nats::durability=error";
+    let level = "warn,viaduct_sink::durability=error";
     text.push_str(&format!(
         "\n[state]\ndir = {:?}\n\n[admin]\nlisten = \"{ADMIN}\"\n\n[log]\nlevel = {level:?}\n",
         folder.join("state")
