@@ -13,6 +13,7 @@ mod dlq;
 mod faults;
 mod kit;
 mod main_path;
+mod online;
 mod operating;
 mod outage;
 mod records;

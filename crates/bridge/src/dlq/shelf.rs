@@ -56,12 +56,12 @@ impl Shelf {
                 let failed = |error: &dyn fmt::Display| refused(&sink.name, error);
                 let (archive, place, form): (Box<dyn Archive>, _, _) = match &sink.kind {
                     SinkKind::Kafka(options) => {
-                        let settings = kafka_settings(config, index, options)?;
+                        let settings = kafka_settings(config, index, options, None)?;
                         let archive = KafkaArchive::new(&settings, names).map_err(|error| failed(&error))?;
                         (Box::new(archive), format!("topic {what}"), "0:17 (partition and offset)")
                     }
                     SinkKind::Nats(options) => {
-                        let settings = nats_settings(config, index, options);
+                        let settings = nats_settings(config, index, options, None);
                         let archive = NatsArchive::new(settings, names).map_err(|error| failed(&error))?;
                         (Box::new(archive), format!("subject {what}"), "17 (a sequence)")
                     }

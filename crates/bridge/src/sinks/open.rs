@@ -47,7 +47,7 @@ pub(crate) async fn open(
 }
 
 /// Who publishes to an exactly-once sink, and for which sources.
-fn identity(config: &Config, sink: &config::Sink, owner: &Owner) -> Identity {
+pub(crate) fn identity(config: &Config, sink: &config::Sink, owner: &Owner) -> Identity {
     let members = config.sources.iter().map(|source| Member {
         source: source.name.as_str().into(),
         remember: remembered(source.max_in_flight),
@@ -97,19 +97,20 @@ async fn open_kafka(
     options: &KafkaOptions,
     identity: Option<Identity>,
 ) -> Result<KafkaSink, Failure> {
-    let mut settings = kafka_settings(config, index, options)?;
-    settings.exactly_once = identity;
-    KafkaSink::connect(settings).await.map_err(|error| refused(&config.sink(index).name, &error))
+    let name = &config.sink(index).name;
+    let settings = kafka_settings(config, index, options, identity)?;
+    KafkaSink::connect(settings).await.map_err(|error| refused(name, &error))
 }
 
-/// What a Kafka sink's client is made of, delivering at least once.
+/// What the sink's client is made of.
 ///
 /// # Errors
-/// 78: a secret that cannot be read.
+/// 78 for a property that cannot be read.
 pub(crate) fn kafka_settings(
     config: &Config,
     index: SinkIndex,
     options: &KafkaOptions,
+    identity: Option<Identity>,
 ) -> Result<KafkaSettings, Failure> {
     let sink = config.sink(index);
     let mut settings = KafkaSettings::new(&options.bootstrap_servers);
@@ -121,7 +122,9 @@ pub(crate) fn kafka_settings(
     settings.create_topics = options.create_topics;
     settings.partitions = options.partitions;
     settings.replication_factor = options.replication_factor;
+    settings.exactly_once = identity;
     settings.shards = config.bridge.shards;
+    settings.require_durable = sink.require_durable;
     Ok(settings)
 }
 
@@ -131,13 +134,17 @@ async fn open_nats(
     options: &NatsOptions,
     identity: Option<Identity>,
 ) -> Result<NatsSink, Failure> {
-    let mut settings = nats_settings(config, index, options);
-    settings.exactly_once = identity;
+    let settings = nats_settings(config, index, options, identity);
     NatsSink::connect(settings).await.map_err(|error| refused(&config.sink(index).name, &error))
 }
 
-/// What a NATS sink's client is made of, delivering at least once.
-pub(crate) fn nats_settings(config: &Config, index: SinkIndex, options: &NatsOptions) -> NatsSettings {
+/// What the sink's client is made of.
+pub(crate) fn nats_settings(
+    config: &Config,
+    index: SinkIndex,
+    options: &NatsOptions,
+    identity: Option<Identity>,
+) -> NatsSettings {
     let sink = config.sink(index);
     let urls = options.urls.iter().map(ToString::to_string).collect();
     let mut settings = NatsSettings::new(urls, &options.stream);
@@ -158,6 +165,8 @@ pub(crate) fn nats_settings(config: &Config, index: SinkIndex, options: &NatsOpt
         options.tls.client.as_ref().map(|client| (client.certificate.clone(), client.key.clone()));
     settings.create_stream = options.create_stream;
     settings.replicas = options.replicas;
+    settings.exactly_once = identity;
+    settings.require_durable = sink.require_durable;
     settings.subjects = subjects(config, index);
     settings
 }
