@@ -22,4 +22,5 @@ mod service;
 mod session;
 mod state;
 mod subscriptions;
+mod tracing;
 mod v2;

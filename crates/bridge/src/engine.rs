@@ -25,7 +25,7 @@ use crate::routing::{DeadLetterRoute, Masks, Router};
 use crate::sinks::{self, SinkHandle};
 use crate::source_settings::{self, Credentials};
 use crate::state::StateDir;
-use crate::telemetry::{SourceObserver, Telemetry};
+use crate::telemetry::{SourceObserver, Telemetry, Traces};
 use crate::validation::Validator;
 
 /// A bridge that runs.
@@ -116,7 +116,7 @@ impl Engine {
             ));
         }
         let masks = Masks::of(config)?;
-        let telemetry = Telemetry::new(&config.bridge.name);
+        let telemetry = Telemetry::with_traces(&config.bridge.name, Traces::start(config)?);
         let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {
@@ -280,6 +280,14 @@ impl Engine {
     /// # Errors
     /// What ends a bridge: refused credentials at the start, a sink that can never publish again, our bug.
     pub(crate) async fn run(&mut self) -> Result<Summary, Failure> {
+        let ended = self.run_tasks().await;
+        if let Some(traces) = &self.telemetry.traces {
+            traces.close().await;
+        }
+        ended
+    }
+
+    async fn run_tasks(&mut self) -> Result<Summary, Failure> {
         while let Some(ended) = self.tasks.join_next().await {
             let ended = ended.map_err(|error| {
                 Failure::new(

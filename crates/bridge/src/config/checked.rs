@@ -4,6 +4,7 @@
 mod mask;
 mod sink;
 mod source;
+mod tracing;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 pub(crate) use self::mask::*;
 pub(crate) use self::sink::*;
 pub(crate) use self::source::*;
+pub(crate) use self::tracing::*;
 
 use super::pattern::Pattern;
 use super::template::{KeyPart, Template};
@@ -43,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// `[log]`
     pub(crate) log: Log,
+    /// `[tracing]`; `None`: off.
+    pub(crate) tracing: Option<Tracing>,
 }
 
 impl Config {

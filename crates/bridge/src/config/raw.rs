@@ -34,6 +34,8 @@ pub(super) struct Config {
     pub(super) admin: Field<Admin>,
     /// What is logged, and how.
     pub(super) log: Field<Log>,
+    /// Spans for OpenTelemetry; none without it.
+    pub(super) tracing: Field<Tracing>,
 }
 
 #[derive(Clone, Default, Deserialize, JsonSchema)]
@@ -324,4 +326,17 @@ pub(super) struct Log {
     pub(super) level: Field<String>,
     /// Text, JSON, or text on a terminal and JSON elsewhere.
     pub(super) format: Field<LogFormat>,
+}
+
+#[derive(Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct Tracing {
+    /// The collector's address for OTLP over HTTP, or "off".
+    pub(super) otlp_endpoint: Field<String>,
+    /// The part of the polls that are traced, 0 to 1.
+    pub(super) sample_ratio: Field<f64>,
+    /// `service.name` of the spans.
+    pub(super) service_name: Field<String>,
+    /// Headers of the exports, by name.
+    pub(super) headers: Field<Named<Secret>>,
 }

@@ -16,7 +16,7 @@ use super::repeats::{Repeats, Saying};
 use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{BatchTrace, Telemetry};
 use crate::validation::Validator;
 
 /// What a source is built from.
@@ -79,13 +79,15 @@ struct Slot {
     entry: Entry,
     category: Arc<str>,
     session: SessionId,
+    /// The batch that it came in, where that is traced.
+    trace: Option<Arc<BatchTrace>>,
 }
 
 impl Slot {
     /// Acknowledges the event if nobody owes a receipt; gives itself back otherwise.
     fn settle(self) -> Option<Self> {
-        let Self { owed, entry, category, session } = self;
-        owed.settle().err().map(|owed| Self { owed, entry, category, session })
+        let Self { owed, entry, category, session, trace } = self;
+        owed.settle().err().map(|owed| Self { owed, entry, category, session, trace })
     }
 }
 
@@ -166,6 +168,9 @@ impl Source {
         let telemetry = self.telemetry.clone();
         let mut durable = telemetry.durable(&self.name);
         let mut notes = telemetry.feed.batch(&self.name, deliveries.items.len());
+        let traces = telemetry.traces.as_ref();
+        let trace =
+            traces.and_then(|traces| traces.batch(&self.name, deliveries.poll, deliveries.items.len()));
         for Delivery { entry, token } in deliveries.items {
             // Before masks change values; of those, nothing goes on from here.
             let unfit = match (&mut self.validator, &entry) {
@@ -179,12 +184,19 @@ impl Source {
             };
             let sequence = slots.next();
             let category = categories.of(&entry);
-            let mut slot =
-                Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
+            let mut slot = Slot {
+                owed: Owed::new(token),
+                entry,
+                category,
+                session: deliveries.session.clone(),
+                trace: trace.clone(),
+            };
             let plan = match (&slot.entry, unfit) {
                 (Entry::Event(event), _) if below_high_watermark(event.id()) => Plan::Dropped,
                 (Entry::Event(_), Some(detail)) => Plan::DeadLetter(Reason::Schema, detail),
-                (Entry::Event(event), None) => self.router.plan(event),
+                (Entry::Event(event), None) => {
+                    self.router.plan_traced(event, trace.as_ref().map(|trace| trace.traceparent()))
+                }
                 (Entry::Malformed(malformed), _) => {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
@@ -222,7 +234,8 @@ impl Source {
         if lane.required {
             slot.owed.expect(creditor);
         }
-        let item = Item { sequence, category: slot.category.clone(), creditor, dead_letter: None, record };
+        let (category, trace) = (slot.category.clone(), slot.trace.clone());
+        let item = Item { sequence, category, creditor, dead_letter: None, trace, record };
         if lane.sender.send(item).is_err() {
             self.telemetry.best_effort_dropped(&self.name, &lane.sink);
         }
@@ -248,8 +261,8 @@ impl Source {
             // Two sinks may refuse an event for destinations of the same name: that makes two dead letters.
             record.message_id = format!("{}@{}", record.message_id, self.lanes[sink.get()].sink).into();
         }
-        let category = slot.category.clone();
-        let item = Item { sequence, category, creditor, dead_letter: Some(reason), record };
+        let (category, trace) = (slot.category.clone(), slot.trace.clone());
+        let item = Item { sequence, category, creditor, dead_letter: Some(reason), trace, record };
         // Lanes of dead letters have no capacity, so they are never full.
         let _ = self.dead_letters.send(item);
     }
@@ -267,6 +280,7 @@ impl Source {
             category: slot.category.clone(),
             creditor: report.creditor,
             dead_letter: Some(reason),
+            trace: slot.trace.clone(),
             record,
         };
         let _ = self.last_resort.send(item);

@@ -3,6 +3,7 @@
 //! - [`tally`]: the counters, one source of truth
 //! - [`exposition`]: the counters as OpenMetrics text
 //! - [`feed`]: the last events, for people who look on
+//! - [`traces`]: spans for OpenTelemetry
 //! - [`trend`]: the last minute in numbers
 //! - [`observer`]: from the poller's observations to the counters
 
@@ -10,6 +11,7 @@ mod exposition;
 mod feed;
 mod observer;
 mod tally;
+mod traces;
 mod trend;
 
 use std::sync::{Arc, Mutex, RwLock};
@@ -25,6 +27,7 @@ use viaduct_poller::SourceStatus;
 pub(crate) use self::feed::{Feed, Note, REMEMBERED, now_text};
 pub(crate) use self::observer::SourceObserver;
 pub(crate) use self::tally::{CategoryCounts, Counts, Tally};
+pub(crate) use self::traces::{BatchTrace, Traces};
 pub(crate) use self::trend::Trend;
 use crate::routing::Reason;
 use crate::sinks::SinkHandle;
@@ -37,6 +40,8 @@ pub(crate) struct Telemetry {
     pub(crate) tally: Arc<Tally>,
     pub(crate) feed: Feed,
     pub(crate) trend: Trend,
+    /// `None`: off.
+    pub(crate) traces: Option<Traces>,
     publish_duration: Family<SinkLabel, Histogram, fn() -> Histogram>,
     latency: Family<LatencyLabels, Histogram, fn() -> Histogram>,
     request_duration: Family<RequestLabels, Histogram, fn() -> Histogram>,
@@ -63,8 +68,14 @@ struct RequestLabels {
 }
 
 impl Telemetry {
-    /// All zero, for the bridge of this name.
+    /// All zero, for the bridge of this name; without traces.
+    #[cfg(test)]
     pub(crate) fn new(bridge: &str) -> Arc<Self> {
+        Self::with_traces(bridge, None)
+    }
+
+    /// All zero, for the bridge of this name.
+    pub(crate) fn with_traces(bridge: &str, traces: Option<Traces>) -> Arc<Self> {
         let publish_duration = Family::new_with_constructor(fast_histogram as fn() -> Histogram);
         let latency = Family::new_with_constructor(latency_histogram as fn() -> Histogram);
         let request_duration = Family::new_with_constructor(request_histogram as fn() -> Histogram);
@@ -93,6 +104,7 @@ impl Telemetry {
             started: Instant::now(),
             feed: Feed::default(),
             trend: Trend::default(),
+            traces,
             tally: Arc::new(Tally::default()),
             publish_duration,
             latency,

@@ -8,6 +8,7 @@ mod reach;
 mod route;
 mod sink;
 mod source;
+mod tracing;
 mod value;
 
 use std::net::SocketAddr;
@@ -66,6 +67,7 @@ impl<'a> Checks<'a> {
         let state_dir = self.state_dir(&raw.state);
         let admin = self.admin(&raw.admin);
         let log = self.log(&raw.log);
+        let tracing = self.tracing(&raw.tracing);
         let mask = self.mask(&raw.mask);
         let sources = self.sources(&raw.source, root);
         let sinks = self.sinks(&raw.sink, root);
@@ -84,6 +86,7 @@ impl<'a> Checks<'a> {
             state_dir: state_dir?,
             admin: admin?,
             log: log?,
+            tracing: tracing?,
         })
     }
 
