@@ -22,5 +22,6 @@ mod service;
 mod session;
 mod state;
 mod subscriptions;
+mod tap;
 mod tracing;
 mod v2;

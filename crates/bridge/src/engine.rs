@@ -25,7 +25,7 @@ use crate::routing::{DeadLetterRoute, Masks, Router};
 use crate::sinks::{self, SinkHandle};
 use crate::source_settings::{self, Credentials};
 use crate::state::StateDir;
-use crate::telemetry::{SourceObserver, Telemetry, Traces};
+use crate::telemetry::{SourceObserver, Telemetry};
 use crate::validation::Validator;
 
 /// A bridge that runs.
@@ -116,7 +116,7 @@ impl Engine {
             ));
         }
         let masks = Masks::of(config)?;
-        let telemetry = Telemetry::with_traces(&config.bridge.name, Traces::start(config)?);
+        let telemetry = Telemetry::of(config)?;
         let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {

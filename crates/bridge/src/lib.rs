@@ -27,6 +27,7 @@ mod routing;
 mod run;
 mod schema;
 mod service;
+mod shown;
 mod signals;
 mod simulate;
 mod sinks;

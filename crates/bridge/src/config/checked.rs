@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     /// `admin.listen`; `None`: `"off"`.
     pub(crate) admin: Option<SocketAddr>,
+    /// `admin.records`
+    pub(crate) records: RecordsShown,
     /// `[log]`
     pub(crate) log: Log,
     /// `[tracing]`; `None`: off.
@@ -181,6 +183,16 @@ pub(crate) enum DeadLetter {
         /// Topic, subject or file name.
         to: Template,
     },
+}
+
+/// What the admin port shows of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RecordsShown {
+    /// What an event is and how it is built, not what it says.
+    Masked,
+    /// All that the destinations get.
+    Clear,
 }
 
 /// `[log]`

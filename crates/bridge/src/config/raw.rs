@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::checked::{
-    Api, CatalogType, ClientAuth, LogFormat, MaskAction, OnShutdown, RealmIn, ResourceType, Validate,
+    Api, CatalogType, ClientAuth, LogFormat, MaskAction, OnShutdown, RealmIn, RecordsShown, ResourceType,
+    Validate,
 };
 use super::field::{Field, Named, Property, Secret};
 
@@ -317,6 +318,8 @@ pub(super) struct State {
 pub(super) struct Admin {
     /// IP address and port, or "off".
     pub(super) listen: Field<String>,
+    /// What `tap --records` sees. The port has no authentication: "clear" shows customers' data to all who reach it.
+    pub(super) records: Field<RecordsShown>,
 }
 
 #[derive(Clone, Default, Deserialize, JsonSchema)]

@@ -16,6 +16,7 @@ use super::repeats::{Repeats, Saying};
 use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
+use crate::shown::ShownSinks;
 use crate::telemetry::{BatchTrace, Telemetry};
 use crate::validation::Validator;
 
@@ -168,6 +169,7 @@ impl Source {
         let telemetry = self.telemetry.clone();
         let mut durable = telemetry.durable(&self.name);
         let mut notes = telemetry.feed.batch(&self.name, deliveries.items.len());
+        let shows_records = telemetry.feed.is_followed_for_records();
         let traces = telemetry.traces.as_ref();
         let trace =
             traces.and_then(|traces| traces.batch(&self.name, deliveries.poll, deliveries.items.len()));
@@ -202,6 +204,10 @@ impl Source {
                 }
             };
             notes.add(&slot.entry, &plan, |sink| &self.lanes[sink].sink);
+            if shows_records && let (Entry::Event(event), Plan::Records(records)) = (&slot.entry, &plan) {
+                let format = |sink| self.router.format(event.event_type(), sink);
+                telemetry.feed.show_records(&self.name, &slot.entry, records, format);
+            }
             match plan {
                 Plan::Records(records) => {
                     for (sink, record) in records {
@@ -261,6 +267,13 @@ impl Source {
             // Two sinks may refuse an event for destinations of the same name: that makes two dead letters.
             record.message_id = format!("{}@{}", record.message_id, self.lanes[sink.get()].sink).into();
         }
+        self.telemetry.feed.show_dead_letter(
+            &self.name,
+            &slot.entry,
+            reason,
+            &record,
+            ShownSinks::dead_letter,
+        );
         let (category, trace) = (slot.category.clone(), slot.trace.clone());
         let item = Item { sequence, category, creditor, dead_letter: Some(reason), trace, record };
         // Lanes of dead letters have no capacity, so they are never full.
@@ -275,6 +288,13 @@ impl Source {
         }
         let session = slot.session.as_str();
         let record = self.last_resort_route.record(&slot.entry, session, reason, &rejection.detail, None);
+        self.telemetry.feed.show_dead_letter(
+            &self.name,
+            &slot.entry,
+            reason,
+            &record,
+            ShownSinks::local_dead_letter,
+        );
         let item = Item {
             sequence: report.sequence,
             category: slot.category.clone(),

@@ -162,6 +162,13 @@ impl Router {
         if records.is_empty() { Plan::Dropped } else { Plan::Records(records) }
     }
 
+    /// The format of the record that this sink gets of events of this type.
+    pub(crate) fn format(&mut self, event_type: &str, sink: SinkIndex) -> Option<Format> {
+        let matching = self.matching(event_type);
+        let mut targets = matching.iter().filter_map(|&index| self.targets[index].as_ref());
+        targets.find(|target| target.sink == sink).map(|target| target.format)
+    }
+
     /// [`Route::applying`], remembered.
     fn matching(&mut self, event_type: &str) -> Arc<[usize]> {
         if let Some(known) = self.by_type.get(event_type) {

@@ -24,12 +24,15 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 use viaduct_poller::SourceStatus;
 
-pub(crate) use self::feed::{Feed, Note, REMEMBERED, now_text};
+pub(crate) use self::feed::{Feed, Note, REMEMBERED, RecordNote, now_text};
 pub(crate) use self::observer::SourceObserver;
 pub(crate) use self::tally::{CategoryCounts, Counts, Tally};
 pub(crate) use self::traces::{BatchTrace, Traces};
 pub(crate) use self::trend::Trend;
+use crate::config::Config;
+use crate::exit::Failure;
 use crate::routing::Reason;
+use crate::shown::ShownSinks;
 use crate::sinks::SinkHandle;
 
 /// Counters, timings and states of one running bridge.
@@ -68,14 +71,22 @@ struct RequestLabels {
 }
 
 impl Telemetry {
-    /// All zero, for the bridge of this name; without traces.
+    /// All zero, for the bridge of this name; without traces, and without knowledge of its sinks.
     #[cfg(test)]
     pub(crate) fn new(bridge: &str) -> Arc<Self> {
-        Self::with_traces(bridge, None)
+        Self::from_parts(bridge, Feed::default(), None)
     }
 
-    /// All zero, for the bridge of this name.
-    pub(crate) fn with_traces(bridge: &str, traces: Option<Traces>) -> Arc<Self> {
+    /// All zero, for the bridge of this configuration.
+    ///
+    /// # Errors
+    /// Those of [`Traces::start`].
+    pub(crate) fn of(config: &Config) -> Result<Arc<Self>, Failure> {
+        let feed = Feed::new(ShownSinks::of(config));
+        Ok(Self::from_parts(&config.bridge.name, feed, Traces::start(config)?))
+    }
+
+    fn from_parts(bridge: &str, feed: Feed, traces: Option<Traces>) -> Arc<Self> {
         let publish_duration = Family::new_with_constructor(fast_histogram as fn() -> Histogram);
         let latency = Family::new_with_constructor(latency_histogram as fn() -> Histogram);
         let request_duration = Family::new_with_constructor(request_histogram as fn() -> Histogram);
@@ -102,7 +113,7 @@ impl Telemetry {
         Arc::new(Self {
             bridge: bridge.into(),
             started: Instant::now(),
-            feed: Feed::default(),
+            feed,
             trend: Trend::default(),
             traces,
             tally: Arc::new(Tally::default()),
