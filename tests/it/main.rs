@@ -23,5 +23,6 @@ mod session;
 mod state;
 mod subscriptions;
 mod tap;
+mod tls;
 mod tracing;
 mod v2;

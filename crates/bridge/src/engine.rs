@@ -16,6 +16,7 @@ use viaduct_sink::{Fatal, Owner};
 
 use crate::checkpoints::{KeptSession, SourceCheckpoints};
 use crate::config::{Api, Config, DeadLetter};
+use crate::danger;
 use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::repeats::Repeats;
@@ -143,6 +144,7 @@ impl Engine {
             engine.watchers.spawn(sink.clone().watch());
         }
         engine.watchers.spawn(engine.telemetry.clone().keep_time());
+        engine.watchers.spawn(danger::remind(engine.telemetry.dangers.clone()));
         for source in &config.sources {
             engine.start_source(source, config, &last_resort)?;
         }

@@ -9,6 +9,7 @@ mod checkpoints;
 mod cli;
 mod config;
 mod console;
+mod danger;
 mod demo;
 #[cfg(test)]
 mod docs;

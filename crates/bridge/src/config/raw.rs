@@ -67,6 +67,10 @@ pub(super) struct Source {
     pub(super) source_uri: Field<String>,
     /// OAuth2 client credentials.
     pub(super) auth: Field<Auth>,
+    /// PEM file of certificate authorities that are trusted beside the system's.
+    pub(super) ca_file: Field<String>,
+    /// DANGER: whether every certificate is accepted, also one of an attacker between here and there.
+    pub(super) danger_accept_invalid_certificates: Field<bool>,
     /// The streaming session.
     pub(super) session: Field<Session>,
     /// Subscriptions that every session of this source gets before its first GET.
@@ -170,6 +174,8 @@ pub(super) struct Kafka {
     pub(super) partitions: Field<i64>,
     /// Replicas of created topics.
     pub(super) replication_factor: Field<i64>,
+    /// DANGER: whether every certificate is accepted, also one of an attacker between here and there.
+    pub(super) danger_accept_invalid_certificates: Field<bool>,
     /// librdkafka properties.
     pub(super) properties: Field<Named<Property>>,
 }
@@ -220,6 +226,8 @@ pub(super) struct Tls {
     pub(super) certificate: Field<String>,
     /// File of the client's key.
     pub(super) key: Field<String>,
+    /// DANGER: whether every certificate is accepted, also one of an attacker between here and there.
+    pub(super) danger_accept_invalid_certificates: Field<bool>,
 }
 
 #[derive(Clone, Default, Deserialize, JsonSchema)]

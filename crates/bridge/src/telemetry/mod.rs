@@ -30,6 +30,7 @@ pub(crate) use self::tally::{CategoryCounts, Counts, Tally};
 pub(crate) use self::traces::{BatchTrace, Traces};
 pub(crate) use self::trend::Trend;
 use crate::config::Config;
+use crate::danger;
 use crate::exit::Failure;
 use crate::routing::Reason;
 use crate::shown::ShownSinks;
@@ -45,6 +46,8 @@ pub(crate) struct Telemetry {
     pub(crate) trend: Trend,
     /// `None`: off.
     pub(crate) traces: Option<Traces>,
+    /// What is not verified, see [`danger`].
+    pub(crate) dangers: Vec<String>,
     publish_duration: Family<SinkLabel, Histogram, fn() -> Histogram>,
     latency: Family<LatencyLabels, Histogram, fn() -> Histogram>,
     request_duration: Family<RequestLabels, Histogram, fn() -> Histogram>,
@@ -74,7 +77,7 @@ impl Telemetry {
     /// All zero, for the bridge of this name; without traces, and without knowledge of its sinks.
     #[cfg(test)]
     pub(crate) fn new(bridge: &str) -> Arc<Self> {
-        Self::from_parts(bridge, Feed::default(), None)
+        Self::from_parts(bridge, Feed::default(), None, Vec::new())
     }
 
     /// All zero, for the bridge of this configuration.
@@ -83,10 +86,10 @@ impl Telemetry {
     /// Those of [`Traces::start`].
     pub(crate) fn of(config: &Config) -> Result<Arc<Self>, Failure> {
         let feed = Feed::new(ShownSinks::of(config));
-        Ok(Self::from_parts(&config.bridge.name, feed, Traces::start(config)?))
+        Ok(Self::from_parts(&config.bridge.name, feed, Traces::start(config)?, danger::of(config)))
     }
 
-    fn from_parts(bridge: &str, feed: Feed, traces: Option<Traces>) -> Arc<Self> {
+    fn from_parts(bridge: &str, feed: Feed, traces: Option<Traces>, dangers: Vec<String>) -> Arc<Self> {
         let publish_duration = Family::new_with_constructor(fast_histogram as fn() -> Histogram);
         let latency = Family::new_with_constructor(latency_histogram as fn() -> Histogram);
         let request_duration = Family::new_with_constructor(request_histogram as fn() -> Histogram);
@@ -116,6 +119,7 @@ impl Telemetry {
             feed,
             trend: Trend::default(),
             traces,
+            dangers,
             tally: Arc::new(Tally::default()),
             publish_duration,
             latency,

@@ -8,6 +8,7 @@ mod reach;
 mod route;
 mod sink;
 mod source;
+mod tls;
 mod tracing;
 mod value;
 
