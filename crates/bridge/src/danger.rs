@@ -88,3 +88,37 @@ impl ServerCertVerifier for AcceptAny {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_reminded_each_hour() {
+        let log: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || Log(writer.clone())).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let dangers = vec!["Certificates of source main are not verified.".to_owned()];
+        let _ = tokio::time::timeout(TOLD_AGAIN * 7 / 2, remind(dangers)).await;
+        let text = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("danger_accept_invalid_certificates is in force").count(), 3, "{text}");
+        assert!(text.contains("WARN") && text.contains("source main"), "{text}");
+        remind(Vec::new()).await;
+    }
+
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+}

@@ -16,7 +16,6 @@ use viaduct_sink::{Fatal, Owner};
 
 use crate::checkpoints::{KeptSession, SourceCheckpoints};
 use crate::config::{Api, Config, DeadLetter};
-use crate::danger;
 use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::repeats::Repeats;
@@ -143,8 +142,8 @@ impl Engine {
         for sink in engine.sinks.iter().chain([&last_resort]) {
             engine.watchers.spawn(sink.clone().watch());
         }
+        engine.watchers.spawn(engine.telemetry.clone().remind_of_dangers());
         engine.watchers.spawn(engine.telemetry.clone().keep_time());
-        engine.watchers.spawn(danger::remind(engine.telemetry.dangers.clone()));
         for source in &config.sources {
             engine.start_source(source, config, &last_resort)?;
         }

@@ -130,6 +130,11 @@ impl Telemetry {
         })
     }
 
+    /// Repeats in the log what is not verified, for ever.
+    pub(crate) async fn remind_of_dangers(self: Arc<Self>) {
+        danger::remind(self.dangers.clone()).await;
+    }
+
     /// Moves the last minute on, for ever.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(trend::TICK);
