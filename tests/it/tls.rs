@@ -115,11 +115,23 @@ async fn a_vendor_behind_a_private_authority() {
         .await;
     assert_eq!(silent.report().tokens_issued, 0, "nobody got the credentials");
 
+    let online = |site: &Site| {
+        let check = || viaduct().args(["check", "--online", "-c"]).arg(site.config()).output().unwrap();
+        String::from_utf8_lossy(&tokio::task::block_in_place(check).stdout).into_owned()
+    };
+    let said = online(&untrusting);
+    assert!(said.contains("name the authority in ca_file of the source"), "{said}");
+
     let first = vendor().await;
     let trusting = site(&first, &format!("ca_file = {:?}", tls.authority)).await;
+    let said = online(&trusting);
+    assert!(said.contains("TLS, with a certificate that is trusted"), "{said}");
     flows_quietly(&trusting, &first).await;
     let second = vendor().await;
-    flows_loudly(&site(&second, DANGER).await, &second, "source main").await;
+    let reckless = site(&second, DANGER).await;
+    let said = online(&reckless);
+    assert!(said.contains("with a certificate that nobody verifies"), "{said}");
+    flows_loudly(&reckless, &second, "source main").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,7 @@ pub(crate) fn client(settings: &TlsSettings) -> Result<Client, BuildError> {
 
 /// What TLS connections are made with. Where there are no settings of its own, it is read once per process: the system's
 /// trusted certificates take 130 KB and 10 ms each time.
-fn tls(settings: &TlsSettings) -> Result<ClientConfig, BuildError> {
+pub(crate) fn tls(settings: &TlsSettings) -> Result<ClientConfig, BuildError> {
     static USUAL: OnceLock<Result<ClientConfig, String>> = OnceLock::new();
     let tls = match settings {
         TlsSettings { ca_file: None, verifier: None } => USUAL.get_or_init(|| tls_with(settings)).clone(),
@@ -230,7 +230,7 @@ fn untrusted(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> 
     let error = cause.downcast_ref::<rustls::Error>()?;
     let rustls::Error::InvalidCertificate(reason) = error else { return None };
     Some(match reason {
-        CertificateError::UnknownIssuer => {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the certificate comes from an authority that this machine does not trust; ca_file of the source adds one"
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired",
