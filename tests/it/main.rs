@@ -24,4 +24,7 @@ mod service;
 mod session;
 mod state;
 mod subscriptions;
+mod tap;
+mod tls;
+mod tracing;
 mod v2;

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use url::Url;
 use viaduct_simulator::SimulateArgs;
 
-use crate::config::LoadInput;
+use crate::config::{LoadInput, Pattern};
 use crate::dlq::DlqCommand;
 use crate::exit::{Exit, Failure};
 
@@ -318,6 +318,18 @@ pub(crate) struct TapArgs {
     /// Print each event as a line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show the records themselves: destination, key, headers, value; covered unless the bridge has admin.records = "clear"
+    #[arg(long)]
+    pub(crate) records: bool,
+    /// Only events of this source
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// Only events whose type fits, as in 'engagementCenter.*'
+    #[arg(long = "type", value_name = "PATTERN", value_parser = pattern)]
+    pub(crate) event_type: Option<String>,
+    /// Only what goes to this sink
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: Option<String>,
     /// End after this many events [default: none]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) events: Option<u64>,
@@ -364,6 +376,11 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
         _ => Err("write a number above 0".to_owned()),
     }
+}
+
+/// A pattern that some event type may match.
+fn pattern(text: &str) -> Result<String, String> {
+    Pattern::parse(text).map(|pattern| pattern.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

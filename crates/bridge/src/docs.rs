@@ -7,6 +7,7 @@
 //! - `text dry-run`: what `viaduct run --dry-run` prints of these events.
 //! - `text routes`: lines of what `viaduct check --routes` prints; `…` stands for others.
 //! - `text check`: the mistakes or warnings of the configuration.
+//! - `text`: for people alone.
 //!
 //! With `VIADUCT_UPDATE_DOCS=1` the pages are written anew instead.
 
@@ -152,6 +153,7 @@ fn run(page: &str, name: &str) -> String {
                 shown.collect::<String>().trim_end().to_owned() + "\n"
             }
             "text routes" => excerpt(block.text, &routes_of(&right().config)),
+            "text" => block.text.to_owned(),
             "text check" => complaints(&config),
             other => panic!("{place}: nothing is known of a block `{other}`"),
         };
@@ -190,6 +192,11 @@ fn the_examples_of_records_are_right() {
 #[test]
 fn the_examples_of_routes_are_right() {
     page("routes.md");
+}
+
+#[test]
+fn the_examples_of_tracing_are_right() {
+    page("tracing.md");
 }
 
 #[test]

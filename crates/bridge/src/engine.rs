@@ -120,7 +120,7 @@ impl Engine {
             ));
         }
         let masks = Masks::of(config)?;
-        let telemetry = Telemetry::new(&config.bridge.name);
+        let telemetry = Telemetry::of(config)?;
         let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {
@@ -152,6 +152,7 @@ impl Engine {
         for sink in engine.sinks.iter().chain([&last_resort]) {
             engine.watchers.spawn(sink.clone().watch());
         }
+        engine.watchers.spawn(engine.telemetry.clone().remind_of_dangers());
         engine.watchers.spawn(engine.telemetry.clone().keep_time());
         engine.watchers.spawn(durability::look_at_all(looked_at));
         for source in &config.sources {
@@ -296,6 +297,14 @@ impl Engine {
     /// # Errors
     /// What ends a bridge: refused credentials at the start, a sink that can never publish again, our bug.
     pub(crate) async fn run(&mut self) -> Result<Summary, Failure> {
+        let ended = self.run_tasks().await;
+        if let Some(traces) = &self.telemetry.traces {
+            traces.close().await;
+        }
+        ended
+    }
+
+    async fn run_tasks(&mut self) -> Result<Summary, Failure> {
         while let Some(ended) = self.tasks.join_next().await {
             let ended = ended.map_err(|error| {
                 Failure::new(

@@ -9,6 +9,7 @@ mod checkpoints;
 mod cli;
 mod config;
 mod console;
+mod danger;
 mod demo;
 mod dlq;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod routing;
 mod run;
 mod schema;
 mod service;
+mod shown;
 mod signals;
 mod simulate;
 mod sinks;

@@ -77,9 +77,9 @@ impl VendorClient {
     pub fn new(settings: SourceSettings, observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
         settings.check()?;
         Ok(Self {
-            caller: Caller::new(observer.clone())?,
-            acknowledgements: Caller::new(observer.clone())?,
-            tokens: Caller::new(observer)?,
+            caller: Caller::new(observer.clone(), &settings.tls)?,
+            acknowledgements: Caller::new(observer.clone(), &settings.tls)?,
+            tokens: Caller::new(observer, &settings.tls)?,
             settings: Arc::new(settings),
         })
     }

@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use url::Url;
 
 use crate::http::tls;
+use crate::settings::TlsSettings;
 
 /// How long each step may take.
 const STEP: Duration = Duration::from_secs(5);
@@ -102,14 +103,14 @@ pub async fn reach(addresses: &[SocketAddr]) -> Result<TcpStream, Unreachable> {
 ///
 /// # Errors
 /// See [`Unreachable`].
-pub async fn greet(url: &Url, addresses: &[SocketAddr]) -> Result<(), Unreachable> {
+pub async fn greet(url: &Url, addresses: &[SocketAddr], settings: &TlsSettings) -> Result<(), Unreachable> {
     let stream = reach(addresses).await?;
     if url.scheme() != "https" {
         return Ok(());
     }
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let name = ServerName::try_from(host).map_err(|error| Unreachable::Tls(error.to_string()))?;
-    let config = tls().map_err(|error| Unreachable::Tls(error.to_string()))?;
+    let config = tls(settings).map_err(|error| Unreachable::Tls(error.to_string()))?;
     let greeted =
         tokio::time::timeout(STEP, TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
     match greeted {

@@ -97,7 +97,7 @@ pub use poller::{Parts, Poller};
 pub use secret::Secret;
 pub use settings::{
     ApiVersion, AuthSettings, ClientAuth, OnShutdown, RealmIn, RetrySettings, SessionSettings,
-    SourceSettings, Subscription,
+    SourceSettings, Subscription, TlsSettings,
 };
 pub use spool::{Spool, SpoolError};
 pub use status::{Phase, SourceStatus};

@@ -54,6 +54,7 @@ pub mod settings;
 pub mod stream;
 mod subject;
 mod supervisor;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

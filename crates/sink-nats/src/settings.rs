@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
+use rustls::client::danger::ServerCertVerifier;
 use secrecy::{ExposeSecret, SecretString};
 use viaduct_sink::Identity;
 
@@ -77,6 +78,8 @@ pub struct NatsTls {
     pub authorities: Option<PathBuf>,
     /// PEM files of the client's certificate chain and of its private key.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// Judges the server's certificate in place of authorities, if there is one.
+    pub verifier: Option<Arc<dyn ServerCertVerifier>>,
 }
 
 /// Where a stream that this sink creates keeps its messages.

@@ -22,6 +22,9 @@ pub(crate) struct Status {
     pub(crate) uptime_seconds: f64,
     /// All of it in a sentence.
     pub(crate) verdict: Verdict,
+    /// Certificates that are not verified, each in a sentence.
+    #[serde(default)]
+    pub(crate) dangers: Vec<String>,
     /// By name.
     pub(crate) sources: BTreeMap<String, SourceState>,
     /// By name.
@@ -111,6 +114,7 @@ impl Status {
             time: now_text(),
             uptime_seconds: telemetry.started.elapsed().as_secs_f64(),
             verdict: Verdict::default(),
+            dangers: telemetry.dangers.clone(),
             sources: sources
                 .iter()
                 .map(|(name, status)| (name.to_string(), source_state(name, status, &counts, telemetry)))

@@ -200,8 +200,14 @@ impl Press {
                         false => self.underway += 1,
                     }
                     let creditor = Creditor::Sink(sink);
-                    let item =
-                        Item { sequence, category: category.clone(), creditor, dead_letter: None, record };
+                    let item = Item {
+                        sequence,
+                        category: category.clone(),
+                        creditor,
+                        dead_letter: None,
+                        record,
+                        trace: None,
+                    };
                     // Without a capacity a lane is never full.
                     let _ = lane.send(item);
                 }
@@ -287,6 +293,7 @@ impl Press {
             creditor: Creditor::DeadLetters,
             dead_letter: Some(failing.reason),
             record,
+            trace: None,
         };
         let _ = lane.send(item);
         Ok(())

@@ -17,7 +17,8 @@ use super::repeats::{Repeats, Saying};
 use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{Circumstances, DeadLetterRoute, Masks, Plan, Reason, Router};
-use crate::telemetry::Telemetry;
+use crate::shown::ShownSinks;
+use crate::telemetry::{BatchTrace, Telemetry};
 use crate::validation::Validator;
 
 /// What a source is built from.
@@ -82,13 +83,15 @@ struct Slot {
     masks: Option<Arc<Masks>>,
     category: Arc<str>,
     session: SessionId,
+    /// The batch that it came in, where that is traced.
+    trace: Option<Arc<BatchTrace>>,
 }
 
 impl Slot {
     /// Acknowledges the event if nobody owes a receipt; gives itself back otherwise.
     fn settle(self) -> Option<Self> {
-        let Self { owed, entry, masks, category, session } = self;
-        owed.settle().err().map(|owed| Self { owed, entry, masks, category, session })
+        let Self { owed, entry, masks, category, session, trace } = self;
+        owed.settle().err().map(|owed| Self { owed, entry, masks, category, session, trace })
     }
 
     /// How it becomes a dead letter.
@@ -175,6 +178,10 @@ impl Source {
         let telemetry = self.telemetry.clone();
         let mut durable = telemetry.durable(&self.name);
         let mut notes = telemetry.feed.batch(&self.name, deliveries.items.len());
+        let shows_records = telemetry.feed.is_followed_for_records();
+        let traces = telemetry.traces.as_ref();
+        let trace =
+            traces.and_then(|traces| traces.batch(&self.name, deliveries.poll, deliveries.items.len()));
         for Delivery { entry, token } in deliveries.items {
             // Before masks change values; of those, nothing goes on from here.
             let unfit = match (&mut self.validator, &entry) {
@@ -188,17 +195,29 @@ impl Source {
             };
             let sequence = slots.next();
             let category = categories.of(&entry);
-            let (owed, masks) = (Owed::new(token), self.masks.clone());
-            let mut slot = Slot { owed, entry, masks, category, session: deliveries.session.clone() };
+            let mut slot = Slot {
+                owed: Owed::new(token),
+                entry,
+                masks: self.masks.clone(),
+                category,
+                session: deliveries.session.clone(),
+                trace: trace.clone(),
+            };
             let plan = match (&slot.entry, unfit) {
                 (Entry::Event(event), _) if below_high_watermark(event.id()) => Plan::Dropped,
                 (Entry::Event(_), Some(detail)) => Plan::DeadLetter(Reason::Schema, detail),
-                (Entry::Event(event), None) => self.router.plan(event),
+                (Entry::Event(event), None) => {
+                    self.router.plan_traced(event, trace.as_ref().map(|trace| trace.traceparent()))
+                }
                 (Entry::Malformed(malformed), _) => {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
             };
             notes.add(&slot.entry, &plan, |sink| &self.lanes[sink].sink);
+            if shows_records && let (Entry::Event(event), Plan::Records(records)) = (&slot.entry, &plan) {
+                let format = |sink| self.router.format(event.event_type(), sink);
+                telemetry.feed.show_records(&self.name, &slot.entry, records, format);
+            }
             match plan {
                 Plan::Records(records) => {
                     for (sink, record) in records {
@@ -231,7 +250,8 @@ impl Source {
         if lane.required {
             slot.owed.expect(creditor);
         }
-        let item = Item { sequence, category: slot.category.clone(), creditor, dead_letter: None, record };
+        let (category, trace) = (slot.category.clone(), slot.trace.clone());
+        let item = Item { sequence, category, creditor, dead_letter: None, trace, record };
         if lane.sender.send(item).is_err() {
             self.telemetry.best_effort_dropped(&self.name, &lane.sink);
         }
@@ -256,8 +276,15 @@ impl Source {
             // Two sinks may refuse an event for destinations of the same name: that makes two dead letters.
             record.message_id = format!("{}@{}", record.message_id, self.lanes[sink.get()].sink).into();
         }
-        let category = slot.category.clone();
-        let item = Item { sequence, category, creditor, dead_letter: Some(reason), record };
+        self.telemetry.feed.show_dead_letter(
+            &self.name,
+            &slot.entry,
+            reason,
+            &record,
+            ShownSinks::dead_letter,
+        );
+        let (category, trace) = (slot.category.clone(), slot.trace.clone());
+        let item = Item { sequence, category, creditor, dead_letter: Some(reason), trace, record };
         // Lanes of dead letters have no capacity, so they are never full.
         let _ = self.dead_letters.send(item);
     }
@@ -270,11 +297,19 @@ impl Source {
         }
         let circumstances = slot.dying(reason, &rejection.detail, None);
         let record = self.last_resort_route.record(&slot.entry, &circumstances);
+        self.telemetry.feed.show_dead_letter(
+            &self.name,
+            &slot.entry,
+            reason,
+            &record,
+            ShownSinks::local_dead_letter,
+        );
         let item = Item {
             sequence: report.sequence,
             category: slot.category.clone(),
             creditor: report.creditor,
             dead_letter: Some(reason),
+            trace: slot.trace.clone(),
             record,
         };
         let _ = self.last_resort.send(item);

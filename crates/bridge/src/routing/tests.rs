@@ -65,6 +65,38 @@ fn key(router: &mut Router, payload: &str) -> Option<String> {
 }
 
 #[test]
+fn a_trace_is_in_the_record_and_in_none_of_its_names() {
+    let routes = ["unwrapped", "cloudevents", "raw"].into_iter().zip(["lake", "bus", "archive"]).map(
+        |(format, sink)| {
+            format!("[[route]]\nmatch = [\"*\"]\nsink = \"{sink}\"\nto = \"x\"\nformat = \"{format}\"\n")
+        },
+    );
+    let mut router = router(&routes.collect::<String>());
+    let event = event("a.B", "{}");
+    let traced = |router: &mut Router, traceparent: Option<&str>| {
+        let traceparent = traceparent.map(Arc::from);
+        let Plan::Records(records) = router.plan_traced(&event, traceparent.as_ref()) else {
+            panic!("records")
+        };
+        records
+    };
+    let (plain, one, other) =
+        (traced(&mut router, None), traced(&mut router, Some("00-1")), traced(&mut router, Some("00-2")));
+    let names = |records: &[(SinkIndex, Record)]| {
+        let names = records.iter().map(|(_, record)| (record.message_id.clone(), record.event.clone()));
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!((names(&one), names(&other)), (names(&plain), names(&plain)));
+    let [(_, unwrapped), (_, structured), (_, raw)] = &one[..] else { panic!("three records") };
+    let header = Header { name: HeaderName::Literal("traceparent".into()), value: "00-1".into() };
+    assert_eq!(unwrapped.headers.last(), Some(&header));
+    assert_eq!(raw.value, plain[2].1.value, "byte for byte");
+    assert_eq!(structured.headers, plain[1].1.headers);
+    let structured: serde_json::Value = serde_json::from_slice(&structured.value).unwrap();
+    assert_eq!(structured["traceparent"], "00-1");
+}
+
+#[test]
 fn the_first_key_that_says_something_counts() {
     let mut router = router("[[route]]\nmatch = [\"*\"]\nsink = \"lake\"\n");
     let mut key = |payload: &str| key(&mut router, payload);

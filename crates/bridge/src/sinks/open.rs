@@ -14,6 +14,7 @@ use crate::config::{
     self, Config, DeadLetter, FileOptions, KafkaOptions, NatsAuth, NatsOptions, RefusedAfter, SecretRef,
     SinkIndex, SinkKind, Target, Template,
 };
+use crate::danger;
 use crate::exit::{Exit, Failure};
 use crate::routing::{Naming, prefix};
 
@@ -119,6 +120,9 @@ pub(crate) fn kafka_settings(
         let value = value.read().map_err(|error| refused(&sink.name, &format!("property {key}: {error}")))?;
         settings.properties.insert(key.clone(), value);
     }
+    if options.accept_invalid_certificates {
+        settings.properties.insert(danger::KAFKA_VERIFICATION.to_owned(), "false".to_owned().into());
+    }
     settings.create_topics = options.create_topics;
     settings.partitions = options.partitions;
     settings.replication_factor = options.replication_factor;
@@ -161,6 +165,7 @@ pub(crate) fn nats_settings(
     settings.tls.required = options.tls.required;
     settings.tls.first = options.tls.first;
     settings.tls.authorities = options.tls.ca.clone();
+    settings.tls.verifier = options.tls.accept_invalid_certificates.then(danger::accept_any);
     settings.tls.client =
         options.tls.client.as_ref().map(|client| (client.certificate.clone(), client.key.clone()));
     settings.create_stream = options.create_stream;

@@ -22,18 +22,18 @@ const PROXIES: [&str; 6] =
 /// Tries everything that a bridge needs of the vendor, except fetching events.
 pub(super) async fn check(source: &Source) -> Section {
     let mut section = Section::new(format!("source {}", source.name));
-    let api = address(&mut section, "api_url", &source.api_url, &source.name).await;
+    let settings = source_settings::of(source);
+    let api = address(&mut section, "api_url", &source.api_url, source, &settings).await;
     // One address, one line.
     let same = source.api_url.origin() == source.auth.token_url.origin();
     let tokens = match same {
         true => api,
-        false => address(&mut section, "token_url", &source.auth.token_url, &source.name).await,
+        false => address(&mut section, "token_url", &source.auth.token_url, source, &settings).await,
     };
     if !tokens {
         section.add(Check::unverified("token", "not tried: token_url cannot be reached", ""));
         return section;
     }
-    let settings = source_settings::of(source);
     let client = match VendorClient::new(settings.clone(), Arc::new(NoObserver)) {
         Ok(client) => client,
         Err(error) => {
@@ -87,7 +87,13 @@ pub(super) async fn check(source: &Source) -> Section {
 }
 
 /// Name, connection and certificate of one address; whether calls may be tried.
-async fn address(section: &mut Section, key: &str, url: &Url, source: &str) -> bool {
+async fn address(
+    section: &mut Section,
+    key: &str,
+    url: &Url,
+    source: &Source,
+    settings: &SourceSettings,
+) -> bool {
     let shown = format!("{key} {}", url.host_str().unwrap_or_default());
     if PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
         let detail = "a proxy is set in the environment, which does this itself";
@@ -97,7 +103,8 @@ async fn address(section: &mut Section, key: &str, url: &Url, source: &str) -> b
     let addresses = match connect::resolve(url).await {
         Ok(addresses) => addresses,
         Err(why) => {
-            let hint = format!("check the name in {key} of [source.{source}], and this machine's resolver");
+            let hint =
+                format!("check the name in {key} of [source.{}], and this machine's resolver", source.name);
             section.add(Check::fail("dns", Exit::Unavailable, why.to_string(), hint).of(shown));
             return false;
         }
@@ -107,9 +114,13 @@ async fn address(section: &mut Section, key: &str, url: &Url, source: &str) -> b
         count => format!("{count} addresses, the first is {}", addresses[0].ip()),
     };
     section.add(Check::ok("dns", count).of(shown.clone()));
-    let greeted = connect::greet(url, &addresses).await;
+    let greeted = connect::greet(url, &addresses, &settings.tls).await;
     let reached = greeted.is_ok();
     let check = match greeted {
+        Ok(()) if url.scheme() == "https" && source.tls.accept_invalid_certificates => {
+            let detail = "TLS, with a certificate that nobody verifies (danger_accept_invalid_certificates)";
+            Check::warn("connection", detail, "name the authority in ca_file instead")
+        }
         Ok(()) if url.scheme() == "https" => {
             Check::ok("connection", "TLS, with a certificate that is trusted")
         }
@@ -117,7 +128,7 @@ async fn address(section: &mut Section, key: &str, url: &Url, source: &str) -> b
         Err(why) => {
             let hint = match &why {
                 Unreachable::Untrusted => {
-                    "add the authority to this machine's trusted certificates (a proxy that opens TLS?)"
+                    "name the authority in ca_file of the source, or add it to this machine's (a proxy that opens TLS?)"
                 }
                 Unreachable::Expired => {
                     "check this machine's clock; otherwise the server's owner has to renew it"

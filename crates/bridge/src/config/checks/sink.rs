@@ -170,10 +170,16 @@ impl Checks<'_> {
         let partitions = self.of_created(&raw.partitions, "partitions", create_topics, section, 1..=10_000);
         let replicas =
             self.of_created(&raw.replication_factor, "replication_factor", create_topics, section, 1..=100);
+        let danger = &raw.danger_accept_invalid_certificates;
+        let accept_invalid_certificates = self.accepts_invalid(danger, "the broker", section);
         let properties = self.properties(&raw.properties, section);
+        let verified = accept_invalid_certificates != Some(false)
+            || self.verifies_certificates(&raw.properties, section);
+        let properties = properties.filter(|_| verified);
         Some(SinkKind::Kafka(KafkaOptions {
             bootstrap_servers: servers?.value.split(',').map(str::trim).collect::<Vec<_>>().join(","),
             properties: properties?,
+            accept_invalid_certificates: accept_invalid_certificates?,
             create_topics: create_topics?,
             partitions: partitions?,
             replication_factor: replicas?,
