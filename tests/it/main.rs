@@ -14,6 +14,7 @@ mod kit;
 mod main_path;
 mod operating;
 mod outage;
+mod recipes;
 mod records;
 mod reload;
 mod routing;
