@@ -234,10 +234,6 @@ pub(super) struct Kafka {
     /// Default: the broker's.
     #[schemars(extend("minimum" = 1, "maximum" = 100))]
     pub(super) replication_factor: Field<i64>,
-    /// Permits properties that switch the verification of TLS off (`enable.ssl.certificate.verification`,
-    /// `ssl.endpoint.identification.algorithm`): whoever is in the way can then read and change everything.
-    #[schemars(extend("default" = false))]
-    pub(super) danger_unverified_tls: Field<bool>,
     /// Properties of librdkafka, such as `security.protocol`, `sasl.mechanism` or `ssl.ca.location`. Those that break
     /// the guarantee are refused.
     ///

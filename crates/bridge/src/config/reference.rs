@@ -45,6 +45,8 @@ pub(super) struct Key {
     /// What it takes, for people.
     pub(super) values: String,
     pub(super) default: Default,
+    /// The limits of a number.
+    pub(super) limits: Option<(i64, i64)>,
     meaning: String,
 }
 
@@ -190,7 +192,8 @@ impl<'s> Walk<'s> {
                 let _ = write!(meaning, " `\"{value}\"`: {}", lower_first(about));
             }
         }
-        Key { name: name.to_owned(), values: self.values(schema), default, meaning }
+        let limits = schema["minimum"].as_i64().zip(schema["maximum"].as_i64());
+        Key { name: name.to_owned(), values: self.values(schema), default, limits, meaning }
     }
 
     /// What a key takes.

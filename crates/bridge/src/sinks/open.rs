@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::warn;
 use viaduct_sink::{Identity, Member, Owner, Sink};
 use viaduct_sink_file::{FileSettings, FileSink, StdoutSink};
 use viaduct_sink_kafka::{KafkaSettings, KafkaSink};
@@ -95,9 +94,6 @@ async fn open_kafka(
     identity: Option<Identity>,
 ) -> Result<KafkaSink, Failure> {
     let sink = config.sink(index);
-    if options.unverified_tls {
-        warn!(sink = sink.name, "TLS to the brokers may be unverified (danger_unverified_tls)");
-    }
     let mut settings = KafkaSettings::new(&options.bootstrap_servers);
     settings.client_id = format!("{}.{}", config.bridge.name, sink.name);
     for (key, value) in &options.properties {

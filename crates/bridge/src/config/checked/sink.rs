@@ -66,8 +66,6 @@ pub(crate) struct KafkaOptions {
     pub(crate) bootstrap_servers: String,
     /// librdkafka's properties, none of which breaks the guarantee. Each value may be a secret.
     pub(crate) properties: BTreeMap<String, SecretRef>,
-    /// Whether properties may switch the verification of TLS off.
-    pub(crate) unverified_tls: bool,
     /// Whether missing topics are created.
     pub(crate) create_topics: bool,
     /// Partitions of a created topic; `None`: the broker's default.

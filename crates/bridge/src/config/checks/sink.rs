@@ -152,19 +152,10 @@ impl Checks<'_> {
         let partitions = self.of_created(&raw.partitions, "partitions", create_topics, section, 1..=10_000);
         let replicas =
             self.of_created(&raw.replication_factor, "replication_factor", create_topics, section, 1..=100);
-        let unverified_tls = raw.danger_unverified_tls.or(false);
-        if let (Some(given), Some(true)) = (raw.danger_unverified_tls.given(), unverified_tls) {
-            let message = format!(
-                "`danger_unverified_tls` in {}: whoever is in the way can read and change everything",
-                section.label
-            );
-            self.warn(given.at, message, "name the brokers' authority in ssl.ca.location instead");
-        }
-        let properties = self.properties(&raw.properties, section, unverified_tls);
+        let properties = self.properties(&raw.properties, section);
         Some(SinkKind::Kafka(KafkaOptions {
             bootstrap_servers: servers?.value.split(',').map(str::trim).collect::<Vec<_>>().join(","),
             properties: properties?,
-            unverified_tls: unverified_tls?,
             create_topics: create_topics?,
             partitions: partitions?,
             replication_factor: replicas?,
@@ -224,16 +215,6 @@ fn is_server(server: &str) -> bool {
     port && !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "@/,\"'".contains(c))
 }
 
-/// Whether a property of librdkafka makes it accept brokers that it cannot verify. A value that is not known might.
-fn leaves_unverified(name: &str, value: Option<&str>) -> bool {
-    let safe = match name {
-        "enable.ssl.certificate.verification" => "true",
-        "ssl.endpoint.identification.algorithm" => "https",
-        _ => return false,
-    };
-    !value.is_some_and(|value| value.eq_ignore_ascii_case(safe))
-}
-
 /// The hint for a name that is none of the sinks.
 pub(super) fn which_sink(name: &str, sinks: &[NamedSink]) -> String {
     match closest(name, sinks.iter().map(|(name, _)| name.as_str())) {
@@ -252,7 +233,6 @@ impl Checks<'_> {
         &mut self,
         raw: &Field<Named<Property>>,
         section: &Section,
-        unverified_tls: Option<bool>,
     ) -> Option<BTreeMap<String, SecretRef>> {
         let named = raw.or(Named(Vec::new()))?;
         let of = format!("{}.properties]", section.label.trim_end_matches(']'));
@@ -281,13 +261,6 @@ impl Checks<'_> {
                     _ => "remove it".to_owned(),
                 };
                 self.wrong(*at, format!("`{name}` in {of} {}", problem.why), hint);
-                right = false;
-            }
-            if unverified_tls == Some(false) && leaves_unverified(name, text) {
-                let message = format!("`{name}` in {of} switches the verification of TLS off");
-                let hint = "name the brokers' authority in ssl.ca.location; or, to accept it, add \
-                            danger_unverified_tls = true";
-                self.wrong(*at, message, format!("{hint} to {}", section.label));
                 right = false;
             }
             match self.given_secret(&value.0, *at, &format!("`{name}` in {of}")) {

@@ -55,7 +55,7 @@ stream = "VIA"
     viaduct.toml:18:1: unknown key `bootstrap_server` in [sink.lake]
       hint: did you mean `bootstrap_servers`?
     viaduct.toml:19:1: unknown key `stream` in [sink.lake]
-      hint: the keys here are type, delivery, required, refused_after, require_durable, bootstrap_servers, create_topics, partitions, replication_factor, danger_unverified_tls, properties
+      hint: the keys here are type, delivery, required, refused_after, require_durable, bootstrap_servers, create_topics, partitions, replication_factor, properties
     9 mistakes in the configuration
     "#);
 }

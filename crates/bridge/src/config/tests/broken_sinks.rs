@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use super::{SINK, SOURCE, doubts, wrong};
+use super::{SINK, SOURCE, wrong};
 
 #[test]
 fn secrets_that_are_not_there() {
@@ -337,25 +337,4 @@ properties = {{ acks = ["all"], "" = "x" }}
       hint: write it like security.protocol
     10 mistakes in the configuration
     "#);
-}
-
-#[test]
-fn tls_stays_verified_unless_the_danger_is_named() {
-    let properties = "[sink.lake.properties]\nsecurity.protocol = \"SSL\"\n\
-                      enable.ssl.certificate.verification = false\n\
-                      ssl.endpoint.identification.algorithm = \"none\"\n";
-    assert_snapshot!(wrong(&format!("{SOURCE}{SINK}{properties}")), @r"
-    viaduct.toml:16:39: `enable.ssl.certificate.verification` in [sink.lake.properties] switches the verification of TLS off
-      hint: name the brokers' authority in ssl.ca.location; or, to accept it, add danger_unverified_tls = true to [sink.lake]
-    viaduct.toml:17:41: `ssl.endpoint.identification.algorithm` in [sink.lake.properties] switches the verification of TLS off
-      hint: name the brokers' authority in ssl.ca.location; or, to accept it, add danger_unverified_tls = true to [sink.lake]
-    2 mistakes in the configuration
-    ");
-    let permitted = format!("{SOURCE}{SINK}danger_unverified_tls = true\n{properties}");
-    assert_snapshot!(doubts(&permitted), @r"
-    viaduct.toml:14:25: `danger_unverified_tls` in [sink.lake]: whoever is in the way can read and change everything
-      hint: name the brokers' authority in ssl.ca.location instead
-    ");
-    let verified = properties.replace("false", "true").replace("none", "https");
-    assert_eq!(doubts(&format!("{SOURCE}{SINK}{verified}")), "");
 }
