@@ -203,7 +203,8 @@ fn root() -> PathBuf {
 
 /// The pages of the documentation, by their path from the workspace's folder.
 fn pages() -> Vec<String> {
-    let mut names = vec!["README.md".to_owned(), "SECURITY.md".to_owned(), "ARCHITECTURE.md".to_owned()];
+    let mut names =
+        ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned).to_vec();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if name.ends_with(".md") {

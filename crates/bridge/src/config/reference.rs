@@ -45,8 +45,6 @@ pub(super) struct Key {
     /// What it takes, for people.
     pub(super) values: String,
     pub(super) default: Default,
-    /// The limits of a number.
-    pub(super) limits: Option<(i64, i64)>,
     meaning: String,
 }
 
@@ -192,8 +190,7 @@ impl<'s> Walk<'s> {
                 let _ = write!(meaning, " `\"{value}\"`: {}", lower_first(about));
             }
         }
-        let limits = schema["minimum"].as_i64().zip(schema["maximum"].as_i64());
-        Key { name: name.to_owned(), values: self.values(schema), default, limits, meaning }
+        Key { name: name.to_owned(), values: self.values(schema), default, meaning }
     }
 
     /// What a key takes.

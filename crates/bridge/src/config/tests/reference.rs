@@ -154,12 +154,13 @@ fn limits_are_those_of_the_checks() {
 
 /// One below the least value, the least, the most, one above it.
 fn limits(key: &Key) -> Option<[Value; 4]> {
-    if let Some((least, most)) = key.limits {
-        return Some([least - 1, least, most, most + 1].map(Value::from));
-    }
     let (kind, range) = key.values.split_once(", ")?;
     let (least, most) = range.split_once(" to ")?;
     match kind {
+        "number" => {
+            let (least, most): (i64, i64) = (least.parse().ok()?, most.parse().ok()?);
+            Some([least - 1, least, most, most + 1].map(Value::from))
+        }
         "duration" => {
             let millisecond = std::time::Duration::from_millis(1);
             let (least, most) = (duration(least)?, duration(most)?);
