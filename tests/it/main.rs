@@ -12,6 +12,7 @@ mod dead_letters;
 mod faults;
 mod kit;
 mod main_path;
+mod online;
 mod operating;
 mod outage;
 mod recipes;

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     /// Run the vendor's simulator alone, to develop against
     Simulate(Box<SimulateArgs>),
     /// Read the configuration and report everything that is wrong with it
+    ///
+    /// With --online also everything that it names: the vendor, the brokers, topics and streams, permissions, durability.
     Check(CheckArgs),
     /// Write a commented configuration file
     Init(InitArgs),
@@ -267,10 +269,15 @@ pub(crate) struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Try everything that the configuration names, and say whether the guarantee holds
+    ///
+    /// Works in a session of its own, which is deleted again, and fetches no events: a running bridge is not disturbed.
+    #[arg(long, conflicts_with = "routes")]
+    pub(crate) online: bool,
     /// Show where each of the documented event types would go
     #[arg(long)]
     pub(crate) routes: bool,
-    /// Treat warnings as mistakes (exit 78)
+    /// Treat warnings as mistakes (exit 78); with --online also what cannot be verified
     #[arg(long)]
     pub(crate) strict: bool,
     /// Print JSON

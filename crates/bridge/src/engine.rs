@@ -17,13 +17,14 @@ use viaduct_sink::{Fatal, Owner};
 
 use crate::checkpoints::{KeptSession, SourceCheckpoints};
 use crate::config::{self, Api, Config, DeadLetter};
+use crate::durability::{self, Demands};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::repeats::Repeats;
 use crate::pipeline::settle::MAX_SINKS;
 use crate::pipeline::source::{Rules, SinkLane, Source};
 use crate::routing::{DeadLetterRoute, Masks, Router};
-use crate::sinks::{self, SinkHandle};
+use crate::sinks::{self, Destinations, SinkHandle};
 use crate::source_settings::{self, Credentials};
 use crate::state::StateDir;
 use crate::telemetry::{SourceObserver, Telemetry};
@@ -42,6 +43,7 @@ pub(crate) struct Engine {
     sinks: Vec<Arc<SinkHandle>>,
     unacknowledged: usize,
     reloader: Reloader,
+    demands: Arc<Demands>,
     masks: Option<Arc<Masks>>,
     _state: StateDir,
 }
@@ -87,6 +89,8 @@ enum TaskEnd {
     Poller(Arc<str>, Result<Finished, PollerError>),
     Source,
     Lane(Arc<str>, Result<(), Fatal>),
+    /// The destinations are not what the configuration demands.
+    Refused(Failure),
 }
 
 /// How a bridge ended that nothing went wrong with.
@@ -125,6 +129,11 @@ impl Engine {
             telemetry.add_sink(handle.clone());
             sinks.push(handle);
         }
+        let demands = Demands::of(config, &sinks);
+        let looked_at = config.sink_indices().zip(&sinks);
+        let looked_at =
+            looked_at.map(|(index, sink)| (sink.clone(), Destinations::of(config, index).names()));
+        let looked_at = looked_at.collect();
         let mut engine = Self {
             tasks: JoinSet::new(),
             best_effort: JoinSet::new(),
@@ -134,6 +143,7 @@ impl Engine {
             sinks,
             unacknowledged: 0,
             reloader: Reloader::default(),
+            demands,
             masks,
             _state: state,
         };
@@ -144,6 +154,7 @@ impl Engine {
             engine.watchers.spawn(sink.clone().watch());
         }
         engine.watchers.spawn(engine.telemetry.clone().keep_time());
+        engine.watchers.spawn(durability::look_at_all(looked_at));
         for source in &config.sources {
             engine.start_source(source, config, &last_resort)?;
         }
@@ -238,15 +249,20 @@ impl Engine {
             TaskEnd::Source
         });
         let stop = self.stop.clone();
+        let demands = self.demands.clone();
         self.tasks.spawn(async move {
-            // Nothing is polled before every sink knows what it holds of the source, and knows whose it is.
+            // Nothing is polled before every sink knows what it holds of the source, and knows whose it is; and nothing is
+            // claimed in a destination that is not to be published to.
             let claimed = tokio::select! {
-                claimed = checkpoints.claim() => claimed,
+                claimed = async {
+                    demands.met().await.map_err(TaskEnd::Refused)?;
+                    checkpoints.claim().await.map_err(|(sink, fatal)| TaskEnd::Lane(sink, Err(fatal)))
+                } => claimed,
                 () = stop.cancelled() => return TaskEnd::Poller(name, Ok(Finished::Stopped { unacknowledged: 0 })),
             };
             match claimed {
                 Ok(()) => TaskEnd::Poller(name, poller.run(stop).await),
-                Err((sink, fatal)) => TaskEnd::Lane(sink, Err(fatal)),
+                Err(end) => end,
             }
         });
         Ok(())
@@ -282,6 +298,7 @@ impl Engine {
             })?;
             match ended {
                 TaskEnd::Source | TaskEnd::Lane(_, Ok(())) => {}
+                TaskEnd::Refused(failure) => return Err(failure),
                 TaskEnd::Poller(source, Ok(Finished::Stopped { unacknowledged })) => {
                     info!(%source, unacknowledged, "source stopped");
                     self.unacknowledged += unacknowledged;

@@ -45,6 +45,11 @@ impl Failure {
         Self { exit, message: message.into(), hint: hint.into() }
     }
 
+    /// What failed, and what to do next.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        (&self.message, &self.hint)
+    }
+
     /// The code with which the process ends.
     pub(crate) const fn exit(&self) -> Exit {
         self.exit

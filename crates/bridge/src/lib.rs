@@ -14,6 +14,7 @@ mod demo;
 mod docs;
 mod documented;
 mod dry_run;
+mod durability;
 mod engine;
 mod exit;
 #[doc(hidden)]
@@ -75,6 +76,9 @@ fn command(command: Command) -> Result<(), Failure> {
         }
         Command::Demo(args) => block_on(demo::demo(&args)),
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
+        Command::Check(args) if args.online => {
+            block_on(async { check::check_online(&args, &mut stdout()).await })
+        }
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
         Command::Status(args) => block_on(console::status(&args)),

@@ -45,7 +45,7 @@ pub(crate) fn client() -> Result<Client, BuildError> {
 }
 
 /// The TLS settings, read once per process: the system's trusted certificates take 130 KB and 10 ms each time.
-fn tls() -> Result<ClientConfig, BuildError> {
+pub(crate) fn tls() -> Result<ClientConfig, BuildError> {
     static TLS: OnceLock<Result<ClientConfig, String>> = OnceLock::new();
     let tls = TLS.get_or_init(|| {
         let provider = Arc::new(rustls::crypto::ring::default_provider());

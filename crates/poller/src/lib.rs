@@ -59,6 +59,7 @@
 mod backoff;
 mod calls;
 mod client;
+pub mod connect;
 mod delivery;
 mod error;
 mod event;

@@ -299,7 +299,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The client's options. Secrets are read now, so that rotated ones are used.
-fn options(checked: &Checked) -> Result<ConnectOptions, String> {
+pub(crate) fn options(checked: &Checked) -> Result<ConnectOptions, String> {
     let settings = &checked.settings;
     let mut options = ConnectOptions::new()
         .name(&settings.name)

@@ -37,10 +37,14 @@
 //! - `answer`: what the server's answers mean
 //! - `message`, `subject`: headers and subjects
 //! - [`stream`]: the stream, created, completed, verified, described
+//! - `durability`: where it is less durable than the guarantee assumes
+//! - [`inspect`]: what a sink would find at its servers
 
 mod answer;
+mod durability;
 mod epoch;
 mod exactly_once;
+pub mod inspect;
 mod message;
 mod publish;
 mod schedule;
@@ -56,8 +60,9 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
-use viaduct_sink::{Batch, Checkpoints, HealthWatch, Outcome, Sink};
+use viaduct_sink::{Batch, Checkpoints, HealthWatch, Outcome, Sink, Weakness};
 
+pub use inspect::{AccountFacts, Connected, Inspector, MayPublish, NoServer, Permissions, ServerFacts};
 pub use settings::{NatsAuth, NatsSettings, NatsSinkError, NatsTls, Secret, Storage};
 pub use stream::{InspectError, StreamReport};
 
@@ -115,6 +120,15 @@ impl Sink for NatsSink {
 
     fn checkpoints(&self) -> Option<&dyn Checkpoints> {
         self.exactly_once.as_ref().map(|exactly_once| exactly_once as &dyn Checkpoints)
+    }
+
+    fn weaknesses(&self) -> Vec<Weakness> {
+        self.shared.weaknesses()
+    }
+
+    /// Every destination of this sink is in its one stream.
+    async fn assess(&self, _destinations: &[String]) -> Vec<Weakness> {
+        self.shared.assess().await
     }
 
     async fn close(&self) {

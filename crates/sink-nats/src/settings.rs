@@ -114,6 +114,8 @@ pub struct NatsSettings {
     pub replicas: usize,
     /// Storage of a created stream.
     pub storage: Storage,
+    /// Publish nothing to a stream that is less durable than the guarantee assumes.
+    pub require_durable: bool,
     /// How long the server may leave a record without an answer before the connection counts as broken.
     pub ack_timeout: Duration,
     /// How many records of one batch may be without an answer at a time, where delivery is at least once.
@@ -137,6 +139,7 @@ impl NatsSettings {
             subjects: Vec::new(),
             replicas: 1,
             storage: Storage::File,
+            require_durable: false,
             ack_timeout: Duration::from_secs(5),
             window: 256,
             exactly_once: None,

@@ -94,6 +94,9 @@ pub(crate) struct SinkState {
     pub(crate) retries: BTreeMap<String, u64>,
     /// Events that a best-effort sink did not get.
     pub(crate) dropped: u64,
+    /// Where its destinations are less durable than the guarantee assumes, each in a sentence.
+    #[serde(default)]
+    pub(crate) weaknesses: Vec<String>,
 }
 
 impl Status {
@@ -205,5 +208,6 @@ fn sink_state(sink: &SinkHandle, counts: &Counts) -> SinkState {
         published: published.sum(),
         retries: retries.map(|((_, reason), count)| ((*reason).to_owned(), *count)).collect(),
         dropped: dropped.map(|(_, count)| count).sum(),
+        weaknesses: sink.sink.weaknesses().iter().map(ToString::to_string).collect(),
     }
 }

@@ -213,8 +213,8 @@ pub(super) struct Kafka {
     /// letter; or `"never"`. Being unreachable is no refusal, and always waits.
     #[schemars(with = "Span<1_000, 604_800_000>", extend("default" = "60s"))]
     pub(super) refused_after: Field<String>,
-    /// Whether a destination that is less durable than the guarantee assumes is refused. `true` is not available in
-    /// this version.
+    /// Whether a destination that is less durable than the guarantee assumes is refused: one copy,
+    /// storage in memory, unclean elections.
     #[schemars(extend("default" = false))]
     pub(super) require_durable: Field<bool>,
     /// `HOST:PORT`, comma-separated.
@@ -256,8 +256,8 @@ pub(super) struct Nats {
     /// letter; or `"never"`. Being unreachable is no refusal, and always waits.
     #[schemars(with = "Span<1_000, 604_800_000>", extend("default" = "60s"))]
     pub(super) refused_after: Field<String>,
-    /// Whether a destination that is less durable than the guarantee assumes is refused. `true` is not available in
-    /// this version.
+    /// Whether a destination that is less durable than the guarantee assumes is refused: one copy,
+    /// storage in memory, unclean elections.
     #[schemars(extend("default" = false))]
     pub(super) require_durable: Field<bool>,
     /// `nats://HOST:PORT` or `tls://HOST:PORT`, comma-separated.

@@ -18,6 +18,8 @@ pub(crate) struct Sink {
     pub(crate) required: bool,
     /// How long a refusal is retried.
     pub(crate) refused_after: RefusedAfter,
+    /// Nothing is published where it is less durable than the guarantee assumes.
+    pub(crate) require_durable: bool,
     /// `delivery = "exactly_once"`: events and checkpoints are stored in one step.
     pub(crate) exactly_once: bool,
     /// The system, with its own settings.

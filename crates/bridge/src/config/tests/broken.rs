@@ -254,8 +254,8 @@ require_durable = true
       hint: use the key inactivity_delay
     viaduct.toml:17:7: `max` in [source.main.retry] is below `initial`
       hint: write max = "30s"
-    viaduct.toml:23:19: require_durable = true in [sink.lake]: known, but not available in this version
-      hint: remove it
+    viaduct.toml:23:19: `require_durable` in [sink.lake] refuses the topics that it would create: replication_factor is 1
+      hint: write replication_factor = 3
     viaduct.toml:26:19: `require_durable` in [sink.out]: stdout keeps nothing
       hint: remove it, or use type = "file"
     6 mistakes in the configuration
