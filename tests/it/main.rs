@@ -16,6 +16,7 @@ mod main_path;
 mod online;
 mod operating;
 mod outage;
+mod recipes;
 mod records;
 mod reload;
 mod routing;

@@ -75,3 +75,55 @@ async fn the_spool_survives_a_kill() {
     let duplicates = everything_is_published(&vendor, &site, &topics, 1_500).await;
     assert!(duplicates <= 200, "{duplicates} duplicates: more than what was under way");
 }
+
+/// From v2 to v3, as docs/migration-v2-to-v3.md has it: what waits in the spool keeps v3 from starting, is published by a
+/// start without a vendor, and then the v3 session goes on with the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_v2() {
+    let vendor =
+        Vendor::start(Settings { rate: Rate::PerSecond(500.0), total: Some(1_500), ..settings() }).await;
+    let topics = Topics::new(KafkaBroker::shared().bootstrap());
+    let away = topics.sink("").replace(KafkaBroker::shared().bootstrap(), "127.0.0.1:1");
+    let site = Site::new(
+        &[vendor.source("api = \"v2\""), away, "[bridge]\nshutdown_timeout = \"1s\"\n".into()].concat(),
+    );
+    let change = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(site.config()).unwrap();
+        assert!(text.contains(from), "{from}");
+        std::fs::write(site.config(), text.replace(from, to)).unwrap();
+    };
+    let mut bridge = site.start();
+    until("events are spooled", Duration::from_secs(60), async || vendor.report().consumed > 300).await;
+    assert_eq!(bridge.terminate().await.0.code(), Some(75), "{}", site.log());
+    let spooled = vendor.report().consumed;
+    change("127.0.0.1:1\"", &format!("{}\"", KafkaBroker::shared().bootstrap()));
+
+    change("api = \"v2\"", "api = \"v3\"");
+    let refused = site.start().wait(Duration::from_secs(30)).await;
+    assert_eq!(refused.code(), Some(78), "{}", site.log());
+    let message = format!("{spooled} events of v2 wait in ");
+    assert!(site.log().contains(&message), "{message}\n{}", site.log());
+
+    change("api = \"v3\"", "api = \"v2\"");
+    change(vendor.0.token_url().as_str(), "http://127.0.0.1:9/");
+    let mut bridge = site.start();
+    until("the spool is published", Duration::from_secs(60), async || {
+        topics.read().await.len() as u64 == spooled
+            && bridge.status().await["sources"]["main"]["unacknowledged"] == 0
+    })
+    .await;
+    assert_eq!(bridge.terminate().await.0.code(), Some(0), "{}", site.log());
+
+    change("api = \"v2\"", "api = \"v3\"");
+    change("http://127.0.0.1:9/", vendor.0.token_url().as_str());
+    let mut bridge = site.start();
+    until("the rest is published", Duration::from_secs(60), async || {
+        let report = vendor.report();
+        report.consumed == spooled && report.acknowledged == 1_500 - spooled
+    })
+    .await;
+    assert_eq!(bridge.terminate().await.0.code(), Some(0), "{}", site.log());
+    let seen = topics.read().await;
+    let ids: HashSet<_> = seen.iter().map(|record| &record.event_id).collect();
+    assert_eq!((seen.len(), ids.len()), (1_500, 1_500));
+}

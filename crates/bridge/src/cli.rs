@@ -154,11 +154,19 @@ pub(crate) struct ApplyArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SchemaCommand {
     /// JSON Schema of the configuration, for editors
-    Config,
+    Config(ConfigSchemaArgs),
     /// JSON Schemas of the event payloads, all in one document
     Events(EventSchemaArgs),
     /// AsyncAPI 3 document of the topics and subjects that a configuration leads to
     Asyncapi(AsyncApiArgs),
+}
+
+/// `viaduct schema config`
+#[derive(Debug, Args)]
+pub(crate) struct ConfigSchemaArgs {
+    /// Print a page for people instead
+    #[arg(long)]
+    pub(crate) markdown: bool,
 }
 
 /// `viaduct schema events`

@@ -7,9 +7,15 @@
 //! - `text dry-run`: what `viaduct run --dry-run` prints of these events.
 //! - `text routes`: lines of what `viaduct check --routes` prints; `…` stands for others.
 //! - `text check`: the mistakes or warnings of the configuration.
-//! - `text`: for people alone.
+//! - `sh`, `console`, `yaml`, `json`, `text` and `python` are left alone.
 //!
+//! Secrets that a configuration takes from variables, or from files under `/run/secrets` and `/etc`, are there.
 //! With `VIADUCT_UPDATE_DOCS=1` the pages are written anew instead.
+//!
+//! Links are checked by [`mod@links`], and that the page of symptoms is complete by [`mod@symptoms`].
+
+mod links;
+mod symptoms;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,7 +26,7 @@ use jiff::Timestamp;
 use viaduct_poller::{ApiVersion, Entry, parse_entry};
 
 use crate::check::routes_of;
-use crate::config::{LoadInput, Loaded, Mistakes, load};
+use crate::config::{LoadInput, Loaded, Mistakes, load, reference};
 use crate::dry_run::Shower;
 use crate::routing::Masks;
 
@@ -79,9 +85,32 @@ fn completed(text: &str) -> Result<Loaded, Mistakes> {
     }
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("viaduct.toml");
-    fs::write(&file, whole).unwrap();
-    let env = vec![("VIADUCT_MASK_KEY".to_owned(), "hunter2-hunter2-hunter2".to_owned())];
+    let env = variables(&whole);
+    fs::write(&file, with_files(&whole, dir.path())).unwrap();
     load(LoadInput { file: Some(file), env, overrides: Vec::new() })
+}
+
+/// A secret.
+const SECRET: &str = "hunter2-hunter2-hunter2";
+
+/// The variables that a configuration names.
+fn variables(text: &str) -> Vec<(String, String)> {
+    let named = text.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
+    named.map(|name| (name.to_owned(), SECRET.to_owned())).collect()
+}
+
+/// The configuration with the files that it names, which are made below `dir`.
+fn with_files(text: &str, dir: &Path) -> String {
+    let pieces = text.split('"').map(|piece| match piece.strip_prefix('/') {
+        Some(inner) if ["run/secrets/", "etc/"].iter().any(|place| inner.starts_with(place)) => {
+            let file = dir.join(inner);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, SECRET).unwrap();
+            file.display().to_string()
+        }
+        _ => piece.to_owned(),
+    });
+    pieces.collect::<Vec<_>>().join("\"")
 }
 
 /// Mistakes or warnings without the directory of the file.
@@ -127,7 +156,7 @@ fn run(page: &str, name: &str) -> String {
     for (before, block) in blocks(page) {
         whole.push_str(before);
         let place = format!("{name}:{}", block.line);
-        if block.info != "text check" {
+        if matches!(block.info, "toml" | "text dry-run" | "text routes" | "") {
             assert_eq!(complaints_are_due, "", "the configuration before {place}");
         }
         complaints_are_due.clear();
@@ -153,8 +182,8 @@ fn run(page: &str, name: &str) -> String {
                 shown.collect::<String>().trim_end().to_owned() + "\n"
             }
             "text routes" => excerpt(block.text, &routes_of(&right().config)),
-            "text" => block.text.to_owned(),
             "text check" => complaints(&config),
+            "sh" | "console" | "yaml" | "json" | "text" | "python" => block.text.to_owned(),
             other => panic!("{place}: nothing is known of a block `{other}`"),
         };
         write!(whole, "\n```{}\n{text}```", block.info).unwrap();
@@ -166,40 +195,59 @@ fn run(page: &str, name: &str) -> String {
 fn masks(config: &crate::config::Config) -> Option<std::sync::Arc<Masks>> {
     let mut config = config.clone();
     if let Some(mask) = &mut config.mask {
-        mask.hash_key = Some(crate::config::SecretRef::literal("hunter2-hunter2-hunter2"));
+        mask.hash_key = Some(crate::config::SecretRef::literal(SECRET));
     }
     Masks::of(&config).unwrap()
 }
 
-fn page(name: &str) {
-    let file: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
-    let page = fs::read_to_string(&file).unwrap();
-    let whole = run(&page, name);
+/// The page that is made from the program as a whole.
+const CONFIGURATION: &str = "docs/configuration.md";
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The pages of the documentation, by their path from the workspace's folder.
+fn pages() -> Vec<String> {
+    let mut names =
+        ["README.md", "SECURITY.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(str::to_owned).to_vec();
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".md") {
+            names.push(format!("docs/{name}"));
+        }
+    }
+    names.sort();
+    names
+}
+
+fn text_of(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The page is as it should be.
+fn is(name: &str, whole: &str) {
     if std::env::var_os("VIADUCT_UPDATE_DOCS").is_some() {
-        fs::write(file, whole).unwrap();
-    } else if let Some((is, should_be)) = page.lines().zip(whole.lines()).find(|(one, other)| one != other) {
-        panic!("{name} shows\n{is}\nand it is\n{should_be}");
-    } else {
-        assert_eq!(page.len(), whole.len(), "{name} is longer or shorter than what its examples come to");
+        fs::write(root().join(name), whole).unwrap();
+        return;
+    }
+    let page = text_of(name);
+    if let Some((is, should_be)) = page.lines().zip(whole.lines()).find(|(one, other)| one != other) {
+        panic!("{name} shows\n{is}\nand it is\n{should_be}\n(VIADUCT_UPDATE_DOCS=1 writes it anew)");
+    }
+    assert_eq!(page.len(), whole.len(), "{name} is longer or shorter than what it should be");
+}
+
+#[test]
+fn the_examples_of_every_page_are_right() {
+    // The page of the configuration has none, and is written by its own test.
+    for name in pages().into_iter().filter(|name| name != CONFIGURATION) {
+        is(&name, &run(&text_of(&name), &name));
     }
 }
 
 #[test]
-fn the_examples_of_records_are_right() {
-    page("records.md");
-}
-
-#[test]
-fn the_examples_of_routes_are_right() {
-    page("routes.md");
-}
-
-#[test]
-fn the_examples_of_tracing_are_right() {
-    page("tracing.md");
-}
-
-#[test]
-fn the_examples_of_masking_are_right() {
-    page("masking.md");
+fn the_page_of_the_configuration_is_what_the_program_prints() {
+    is(CONFIGURATION, &reference());
 }

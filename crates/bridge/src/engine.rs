@@ -4,6 +4,7 @@
 //! an order: stop polling → publishes under way are confirmed → acknowledgements go out → sessions are kept or deleted
 //! → sinks close.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +12,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use viaduct_poller::{Finished, Parts, Poller, PollerError, Spool};
+use viaduct_poller::{ApiVersion, Finished, Parts, Poller, PollerError, Spool};
 use viaduct_sink::{Fatal, Owner};
 
 use crate::checkpoints::{KeptSession, SourceCheckpoints};
-use crate::config::{Api, Config, DeadLetter, RefusedAfter};
+use crate::config::{self, Api, Config, DeadLetter, RefusedAfter};
 use crate::durability::{self, Demands};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
@@ -170,16 +171,7 @@ impl Engine {
     ) -> Result<(), Failure> {
         let name: Arc<str> = source.name.as_str().into();
         let state = &self._state;
-        let spool = match source.api {
-            Api::V3 => None,
-            Api::V2 => Some(Spool::open(&state.spool(&source.name)).map_err(|error| {
-                Failure::new(
-                    Exit::CantCreate,
-                    format!("the spool of source {name} cannot be opened: {error}"),
-                    "check the disk of state.dir",
-                )
-            })?),
-        };
+        let spool = spool(source, &state.spool(&source.name))?;
         let checkpoints = SourceCheckpoints::new(&name, &source.org_id, &self.sinks);
         let file = state.session_store(&source.name, source.api_url.as_str(), &source.org_id);
         let parts = Parts {
@@ -387,5 +379,37 @@ pub(crate) fn poller_failure(source: &str, error: &PollerError) -> Failure {
             format!("source {source}: {error}"),
             "check the disk and the permissions of state.dir",
         ),
+    }
+}
+
+/// The spool of a v2 source. What a v2 run has left in it exists nowhere else, and a v3 source does not look there.
+///
+/// # Errors
+/// 73 where it cannot be opened, 78 for a v3 source that has left something in it.
+fn spool(source: &config::Source, file: &Path) -> Result<Option<Spool>, Failure> {
+    if source.api == Api::V3 && !file.exists() {
+        return Ok(None);
+    }
+    let name = &source.name;
+    let spool = Spool::open(file).map_err(|error| {
+        Failure::new(
+            Exit::CantCreate,
+            format!("the spool of source {name} cannot be opened: {error}"),
+            "check the disk of state.dir",
+        )
+    })?;
+    if source.api == Api::V2 {
+        return Ok(Some(spool));
+    }
+    match spool.entries(ApiVersion::V2).len() {
+        0 => Ok(None),
+        waiting => Err(Failure::new(
+            Exit::Config,
+            format!(
+                "source {name} is of API v3 now, and {waiting} events of v2 wait in {} to be published",
+                file.display()
+            ),
+            "run with api = \"v2\" until it is empty (docs/migration-v2-to-v3.md), or remove the file",
+        )),
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 use viaduct_catalogue::{EventType, bundle, events, find, markdown, payload_schema};
 
-use crate::cli::{AsyncApiArgs, EventSchemaArgs, SchemaCommand};
+use crate::cli::{AsyncApiArgs, ConfigSchemaArgs, EventSchemaArgs, SchemaCommand};
 use crate::config::{self, closest};
 use crate::exit::{Exit, Failure};
 
@@ -21,7 +21,8 @@ use crate::exit::{Exit, Failure};
 /// 64 for an unknown event type, 78 for a wrong configuration, 73 where nothing can be written.
 pub(crate) fn schema(command: &SchemaCommand, out: &mut impl Write) -> Result<(), Failure> {
     match command {
-        SchemaCommand::Config => print(&config::json_schema(), out),
+        SchemaCommand::Config(ConfigSchemaArgs { markdown: true }) => print_text(&config::reference(), out),
+        SchemaCommand::Config(ConfigSchemaArgs { markdown: false }) => print(&config::json_schema(), out),
         SchemaCommand::Events(args) => event_schemas(args, out),
         SchemaCommand::Asyncapi(AsyncApiArgs { config }) => {
             let loaded = config::load(config.load_input()?)?;
@@ -32,7 +33,7 @@ pub(crate) fn schema(command: &SchemaCommand, out: &mut impl Write) -> Result<()
 
 fn event_schemas(args: &EventSchemaArgs, out: &mut impl Write) -> Result<(), Failure> {
     if args.markdown {
-        return out.write_all(markdown().as_bytes()).map_err(|error| unwritable("standard output", &error));
+        return print_text(&markdown(), out);
     }
     match (&args.event_type, &args.dir) {
         (Some(name), _) => print(&payload_schema(known(name)?), out),
@@ -65,7 +66,11 @@ fn write_all(dir: &Path, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 fn print(value: &Value, out: &mut impl Write) -> Result<(), Failure> {
-    out.write_all(text(value).as_bytes()).map_err(|error| unwritable("standard output", &error))
+    print_text(&text(value), out)
+}
+
+fn print_text(text: &str, out: &mut impl Write) -> Result<(), Failure> {
+    out.write_all(text.as_bytes()).map_err(|error| unwritable("standard output", &error))
 }
 
 fn text(value: &Value) -> String {

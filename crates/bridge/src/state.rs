@@ -34,7 +34,7 @@ impl StateDir {
         for directory in
             [path.to_owned(), path.join("sessions"), path.join("spool"), path.join("dead-letters")]
         {
-            fs::create_dir_all(directory).map_err(unusable)?;
+            create_private_dir(&directory).map_err(unusable)?;
         }
         let lock_path = path.join("lock");
         let mut lock =
@@ -167,6 +167,19 @@ impl SessionStore for FileSessionStore {
     }
 }
 
+/// Spool and dead letters hold personal data, so nobody else reads what is in a directory that is made here. One that is
+/// there already keeps its mode: somebody has chosen it.
+fn create_private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path)
+}
+
 /// A session id gives access to the event stream, so nobody else reads the file.
 fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -189,4 +202,29 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = path.with_extension(format!("corrupt-{seconds}"));
     fs::rename(path, &aside)?;
     Ok(aside)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_made_here_is_private_and_what_was_there_stays_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let made = folder.path().join("deep/state");
+        let state = StateDir::open(&made).expect("it can be made");
+        assert_eq!([mode(&made), mode(&state.dead_letters()), mode(&made.join("spool"))], [0o700; 3]);
+
+        let chosen = folder.path().join("chosen");
+        fs::create_dir(&chosen).expect("made");
+        fs::set_permissions(&chosen, fs::Permissions::from_mode(0o750)).expect("changed");
+        let _state = StateDir::open(&chosen).expect("it can be used");
+        assert_eq!(mode(&chosen), 0o750);
+    }
 }

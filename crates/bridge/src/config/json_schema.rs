@@ -2,6 +2,7 @@
 //! the list of known keys, so that the two cannot differ.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -10,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::field::{Field, Named, Property, Reference, Secret};
 use super::raw;
+use super::units::{duration_text, size_text};
 
 /// The JSON Schema (2020-12) of a configuration file.
 pub(crate) fn json_schema() -> Value {
@@ -24,6 +26,42 @@ pub(crate) fn json_schema() -> Value {
 fn close(schema: &mut Schema) {
     if schema.get("properties").is_some() && schema.get("additionalProperties").is_none() {
         schema.insert("additionalProperties".to_owned(), false.into());
+    }
+}
+
+/// How a duration between two numbers of milliseconds is described.
+pub(super) struct Span<const LEAST: u64, const MOST: u64>;
+
+impl<const LEAST: u64, const MOST: u64> JsonSchema for Span<LEAST, MOST> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Duration_{LEAST}_{MOST}").into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let [least, most] = [LEAST, MOST].map(|limit| duration_text(Duration::from_millis(limit)));
+        json_schema!({ "type": "string", "title": format!("duration, {least} to {most}") })
+    }
+}
+
+/// How a size between two numbers of bytes is described.
+pub(super) struct Size<const LEAST: u64, const MOST: u64>;
+
+impl<const LEAST: u64, const MOST: u64> JsonSchema for Size<LEAST, MOST> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Size_{LEAST}_{MOST}").into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let [least, most] = [LEAST, MOST].map(size_text);
+        json_schema!({ "type": "string", "title": format!("size, {least} to {most}") })
     }
 }
 

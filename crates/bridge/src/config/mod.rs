@@ -23,6 +23,7 @@ mod overlay;
 mod pattern;
 mod raw;
 mod reader;
+mod reference;
 mod secret;
 mod template;
 #[cfg(test)]
@@ -38,6 +39,9 @@ pub(crate) use self::checked::*;
 pub(crate) use self::json_schema::json_schema;
 pub(crate) use self::mistake::{Mistake, Mistakes, Place, closest};
 pub(crate) use self::pattern::Pattern;
+pub(crate) use self::reference::reference;
+#[cfg(test)]
+pub(crate) use self::reference::slug;
 pub(crate) use self::secret::{SecretError, SecretRef};
 pub(crate) use self::template::{Distinct, FieldName, FieldPath, KeyPart, Segment, Template};
 pub(crate) use self::units::{duration, duration_text, size_text};

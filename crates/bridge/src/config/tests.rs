@@ -7,6 +7,7 @@ mod canary;
 mod generated;
 mod layers;
 mod masks;
+mod reference;
 mod routes;
 mod tls;
 mod tracing;

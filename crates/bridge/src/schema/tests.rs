@@ -292,3 +292,13 @@ fn the_configurations_that_init_writes_fit_the_schema() {
         assert!(!validator.is_valid(&misspelt));
     }
 }
+
+#[test]
+fn the_configuration_is_printed_for_editors_and_for_people() {
+    let schema: Value = serde_json::from_str(&printed(&["config"]).unwrap()).unwrap();
+    let events = &schema["$defs"]["Source"]["properties"]["max_events"];
+    assert_eq!((&events["default"], &events["maximum"]), (&json!(200), &json!(200)));
+    let page = printed(&["config", "--markdown"]).unwrap();
+    assert!(page.starts_with("# Configuration\n"), "{page}");
+    assert!(page.contains("\n| `max_events` | number, 1 to 200 | `200` | "), "{page}");
+}

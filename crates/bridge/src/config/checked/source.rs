@@ -164,9 +164,9 @@ pub(crate) struct Subscription {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum CatalogType {
-    /// `changeNotification`
+    /// Changes of the configuration: `user` and `team`.
     ChangeNotification,
-    /// `engagementCenterThirdParty`
+    /// Events of the engagement center for third parties; Alvaria Customer Care enables them.
     EngagementCenterThirdParty,
 }
 
@@ -184,11 +184,11 @@ impl CatalogType {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ResourceType {
-    /// `users`
+    /// By user.
     Users,
-    /// `teams`; only with [`CatalogType::ChangeNotification`].
+    /// By team; only with `changeNotification`.
     Teams,
-    /// `*`
+    /// Every resource; `resource_ids` do not count.
     #[serde(rename = "*")]
     Any,
 }
