@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::process::Process;
+use super::process::{FOR_LOAD, FOR_TESTS, Process};
 use super::{container, install, topics};
 
 /// A Kafka broker, on loopback unless the environment names another.
@@ -47,11 +47,21 @@ impl KafkaBroker {
     /// A broker of the test's own with further lines in its `server.properties`, which win over the usual ones
     /// (`message.max.bytes`, `min.insync.replicas` …). Panics with one line where it cannot be had.
     pub fn start_with(properties: &[(&str, &str)]) -> Self {
+        Self::launch(FOR_TESTS, properties)
+    }
+
+    /// A broker of one's own to be measured: it runs in Java as it would in earnest, and so starts more slowly. Panics
+    /// with one line where it cannot be had.
+    pub fn start_for_load() -> Self {
+        Self::launch(FOR_LOAD, &[])
+    }
+
+    fn launch(java: &'static [&'static str], properties: &[(&str, &str)]) -> Self {
         let started = install::class_path().and_then(|class_path| {
-            let mut process = Process::prepare(class_path.clone(), properties)?;
+            let mut process = Process::prepare(class_path.clone(), java, properties)?;
             if process.start().is_err() {
                 // Somebody else may have taken one of its ports meanwhile.
-                process = Process::prepare(class_path, properties)?;
+                process = Process::prepare(class_path, java, properties)?;
                 process.start()?;
             }
             Ok(process)

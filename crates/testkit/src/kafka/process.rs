@@ -22,9 +22,16 @@ const STOP: Duration = Duration::from_secs(30);
 pub(super) struct Process {
     bootstrap: String,
     class_path: String,
+    java: &'static [&'static str],
     dir: TempDir,
     running: Option<Tethered>,
 }
+
+/// What a broker of the tests asks of Java: to start quickly and to be small.
+pub(super) const FOR_TESTS: &[&str] = &["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+/// What a broker that is measured asks of Java: what Kafka's own start script does, with a heap of one size.
+pub(super) const FOR_LOAD: &[&str] =
+    &["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"];
 
 impl Process {
     /// Formats a new data directory. A killed broker may come back when its old session has ended, hence the short one.
@@ -32,7 +39,11 @@ impl Process {
     ///
     /// `properties` stand behind the defaults in `server.properties` and win over them; `{listeners}` in a value stands for
     /// the usual listeners, to add one to them.
-    pub(super) fn prepare(class_path: String, properties: &[(&str, &str)]) -> Result<Self> {
+    pub(super) fn prepare(
+        class_path: String,
+        java: &'static [&'static str],
+        properties: &[(&str, &str)],
+    ) -> Result<Self> {
         let dir = TempDir::new()?;
         let (port, controller) = (free_port()?, free_port()?);
         let bootstrap = format!("127.0.0.1:{port}");
@@ -53,7 +64,7 @@ impl Process {
         for (name, value) in properties {
             writeln!(text, "{name}={}", value.replace("{listeners}", &listeners))?;
         }
-        let process = Self { bootstrap, class_path, dir, running: None };
+        let process = Self { bootstrap, class_path, java, dir, running: None };
         fs::write(process.settings(), text)?;
         process.format()?;
         Ok(process)
@@ -99,10 +110,10 @@ impl Process {
     /// Starts it on its port with its data and waits until it tells who leads what.
     pub(super) fn start(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "the broker runs already");
-        let mut command = ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut command = vec!["java".to_owned()];
+        command.extend(self.java.iter().map(|&word| word.to_owned()));
         command.extend([
+            "-cp".to_owned(),
             self.class_path.clone(),
             "kafka.Kafka".to_owned(),
             self.settings().display().to_string(),
