@@ -36,7 +36,7 @@ impl Span {
 #[derive(Debug, Clone)]
 pub(crate) enum Text {
     Span(Span),
-    Owned(Box<str>),
+    Owned(String),
 }
 
 impl Text {
