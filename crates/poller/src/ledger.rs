@@ -19,7 +19,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::event::{ContentHash, Identity};
 
@@ -56,7 +56,6 @@ pub(crate) enum Settlement {
 pub(crate) struct Confirmed {
     pub(crate) identity: Identity,
     pub(crate) category: Arc<str>,
-    pub(crate) held: Duration,
     /// It was an event that ends the session.
     pub(crate) end: bool,
 }
@@ -261,7 +260,7 @@ impl Ledger {
             return Settlement::Released;
         };
         let id = if record.acknowledgeable { key.clone() } else { Arc::default() };
-        let confirmed = content.confirmed(Identity::new(id, hash), now);
+        let confirmed = content.confirmed(Identity::new(id, hash));
         if durable && acknowledgeable && in_session {
             content.state = State::Durable;
             self.durable += 1;
@@ -327,9 +326,7 @@ impl Ledger {
                 for content in record.contents.iter_mut().filter(durable) {
                     if !content.acknowledged {
                         content.acknowledged = true;
-                        result
-                            .confirmed
-                            .push(content.confirmed(Identity::new(id.clone(), content.hash), now));
+                        result.confirmed.push(content.confirmed(Identity::new(id.clone(), content.hash)));
                     }
                 }
             }
@@ -496,13 +493,8 @@ impl Ledger {
 }
 
 impl Content {
-    fn confirmed(&self, identity: Identity, now: Instant) -> Confirmed {
-        Confirmed {
-            identity,
-            category: self.category.clone(),
-            held: now.saturating_duration_since(self.handed_at),
-            end: self.end,
-        }
+    fn confirmed(&self, identity: Identity) -> Confirmed {
+        Confirmed { identity, category: self.category.clone(), end: self.end }
     }
 }
 
