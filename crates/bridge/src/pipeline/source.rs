@@ -13,7 +13,7 @@ use viaduct_sink::{Record, Rejection};
 use super::backlog::Item;
 use super::lane::{Fate, LaneSender, Report};
 use super::repeats::{Repeats, Saying};
-use super::settle::{Creditor, Owed};
+use super::settle::{Creditor, Owed, Paid};
 use crate::config::SinkIndex;
 use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::telemetry::Telemetry;
@@ -71,10 +71,10 @@ struct Slot {
 }
 
 impl Slot {
-    /// Acknowledges the event if nobody owes a receipt; gives itself back otherwise.
-    fn settle(self) -> Option<Self> {
+    /// The right to acknowledge the event if nobody owes a receipt; gives itself back otherwise.
+    fn settle(self) -> Result<Paid, Self> {
         let Self { owed, entry, category, session } = self;
-        owed.settle().err().map(|owed| Self { owed, entry, category, session })
+        owed.settle().map_err(|owed| Self { owed, entry, category, session })
     }
 }
 
@@ -148,6 +148,8 @@ impl Source {
         slots: &mut Slots,
         categories: &mut Categories,
     ) {
+        let mut paid = Vec::new();
+        let mut outgoing: Vec<Vec<Item>> = self.lanes.iter().map(|_| Vec::new()).collect();
         for Delivery { entry, token } in deliveries.items {
             // Before masks change values; of those, nothing goes on from here.
             let unfit = match (&mut self.validator, &entry) {
@@ -174,7 +176,7 @@ impl Source {
             match plan {
                 Plan::Records(records) => {
                     for (sink, record) in records {
-                        self.offer(sequence, &mut slot, sink, record);
+                        self.offer(sequence, &mut slot, sink, record, &mut outgoing);
                     }
                 }
                 Plan::Dropped => {}
@@ -183,16 +185,29 @@ impl Source {
                     self.bury(sequence, &slot, Creditor::DeadLetters, reason, &detail, None);
                 }
             }
-            if let Some(slot) = slot.settle() {
-                slots.push(slot);
-            } else {
-                slots.skip();
+            match slot.settle() {
+                Ok(one) => {
+                    paid.push(one);
+                    slots.skip();
+                }
+                Err(slot) => slots.push(slot),
             }
         }
+        for (lane, items) in self.lanes.iter().zip(outgoing) {
+            lane.sender.send(items);
+        }
+        Paid::acknowledge(paid);
         slots.shrink();
     }
 
-    fn offer(&self, sequence: u64, slot: &mut Slot, sink: SinkIndex, record: Record) {
+    fn offer(
+        &self,
+        sequence: u64,
+        slot: &mut Slot,
+        sink: SinkIndex,
+        record: Record,
+        outgoing: &mut [Vec<Item>],
+    ) {
         if makes(Mistake::DropOneIn500) && sequence % 500 == 499 {
             return;
         }
@@ -201,8 +216,11 @@ impl Source {
         if lane.required {
             slot.owed.expect(creditor);
         }
-        let item = Item { sequence, category: slot.category.clone(), creditor, dead_letter: None, record };
-        if lane.sender.send(item).is_err() {
+        let outgoing = &mut outgoing[sink.get()];
+        if lane.sender.has_room(outgoing.len() + 1) {
+            let category = slot.category.clone();
+            outgoing.push(Item { sequence, category, creditor, dead_letter: None, record });
+        } else {
             self.telemetry.best_effort_dropped(&self.name, &lane.sink);
         }
     }
@@ -229,8 +247,7 @@ impl Source {
         }
         let category = slot.category.clone();
         let item = Item { sequence, category, creditor, dead_letter: Some(reason), record };
-        // Lanes of dead letters have no capacity, so they are never full.
-        let _ = self.dead_letters.send(item);
+        self.dead_letters.send(vec![item]);
     }
 
     /// The dead letters' own destination refused this one: the local file is the last resort.
@@ -248,10 +265,11 @@ impl Source {
             dead_letter: Some(reason),
             record,
         };
-        let _ = self.last_resort.send(item);
+        self.last_resort.send(vec![item]);
     }
 
     pub(super) fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
+        let mut paid = Vec::with_capacity(reports.len());
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
                 // Settled without waiting for this sink, which is a best-effort one.
@@ -279,10 +297,12 @@ impl Source {
                     Some(reason) => self.bury_locally(&report, &slot, reason, rejection),
                 },
             }
-            if let Some(slot) = slot.settle() {
-                slots.put_back(report.sequence, slot);
+            match slot.settle() {
+                Ok(one) => paid.push(one),
+                Err(slot) => slots.put_back(report.sequence, slot),
             }
         }
+        Paid::acknowledge(paid);
         slots.shrink();
     }
 }
