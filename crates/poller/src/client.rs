@@ -79,7 +79,7 @@ impl VendorClient {
         Ok(Self {
             caller: Caller::new(observer.clone())?,
             acknowledgements: Caller::new(observer.clone())?,
-            tokens: Caller::new(observer)?,
+            tokens: Caller::for_tokens(observer)?,
             settings: Arc::new(settings),
         })
     }
