@@ -1,6 +1,5 @@
 //! From the moment at which the vendor has an event until a consumer has read its record, at 1,000 events per second.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::brokers::{Broker, consumer};
 use crate::job::Target;
-use crate::scene::{self, Case, Contender};
+use crate::scene::{self, Binaries, Case, Contender};
 
 const RATE: u64 = 1_000;
 /// The first events are not counted: connections and caches warm up.
@@ -56,7 +55,7 @@ impl Clock {
 pub(crate) async fn run(
     contender: Contender,
     case: &Case,
-    viaduct: &Path,
+    binaries: &Binaries,
     broker: &Broker,
 ) -> Result<Latency> {
     let events = (case.seconds * RATE as f64) as u64 + WARM_UP;
@@ -67,7 +66,7 @@ pub(crate) async fn run(
     let folder = TempDir::new()?;
     let clock = Clock::new(events);
     ensure!(!contender.is_limit(), "the limit has no vendor");
-    let mut process = scene::contender(contender, case, viaduct, &vendor, &target, &folder)?;
+    let mut process = scene::contender(contender, case, binaries, &vendor, &target, &folder)?;
     scene::everybody_waits(&vendor, case, &mut process).await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
 

@@ -6,6 +6,7 @@
 //! cargo run --release -p viaduct-bench -- kafka                          # at least once, 1 KiB, five rounds
 //! cargo run --release -p viaduct-bench -- kafka nats --suite all --json results.json
 //! cargo run --release -p viaduct-bench -- kafka --compare results.json
+//! cargo run --release -p viaduct-bench -- kafka --viaduct new/viaduct --other old/viaduct     # two builds in turn
 //! ```
 
 mod brokers;
@@ -30,6 +31,7 @@ use clap::Parser;
 
 use crate::brokers::{Broker, System};
 use crate::results::Book;
+use crate::scene::Binaries;
 use crate::suites::{Plan, Suite};
 
 /// Measures Viaduct beside the floor and the limit
@@ -53,6 +55,12 @@ struct Args {
     /// The binary to measure, instead of one that is built now
     #[arg(long, value_name = "FILE")]
     viaduct: Option<PathBuf>,
+    /// Another build of it, to run in turn with the first
+    #[arg(long, value_name = "FILE")]
+    other: Option<PathBuf>,
+    /// Events that a source of Viaduct may hold, instead of the default
+    #[arg(long, value_name = "COUNT")]
+    max_in_flight: Option<usize>,
     /// Where to write the results
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -71,17 +79,19 @@ fn main() -> Result<()> {
     }
     let args = Args::parse();
     let before = args.compare.as_deref().map(Book::load).transpose()?;
-    let viaduct = args.viaduct.clone().map_or_else(build, Ok)?;
+    let binaries =
+        Binaries { viaduct: args.viaduct.clone().map_or_else(build, Ok)?, other: args.other.clone() };
     let mut book = Book::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for system in &args.systems {
         let broker = Broker::start(*system);
         let plan = Plan {
-            viaduct: &viaduct,
+            binaries: &binaries,
             broker: &broker,
             rounds: args.rounds,
             seconds: args.seconds,
             exactly_once: !args.at_least_once,
+            max_in_flight: args.max_in_flight,
         };
         for suite in &args.suite {
             runtime.block_on(plan.measure(*suite, &mut book))?;

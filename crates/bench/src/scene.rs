@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use viaduct_simulator::{Rate, Running, Settings, Simulator};
 
@@ -19,6 +19,17 @@ pub(crate) enum Contender {
     Floor,
     Viaduct,
     ViaductExactlyOnce,
+    /// The other build of Viaduct that was asked for.
+    Other,
+    OtherExactlyOnce,
+}
+
+/// The builds of Viaduct that are measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Binaries {
+    pub(crate) viaduct: PathBuf,
+    /// An earlier one, say, to run in turn with it.
+    pub(crate) other: Option<PathBuf>,
 }
 
 impl Contender {
@@ -29,6 +40,8 @@ impl Contender {
             Self::Floor => "floor",
             Self::Viaduct => "viaduct",
             Self::ViaductExactlyOnce => "viaduct, exactly once",
+            Self::Other => "other build",
+            Self::OtherExactlyOnce => "other build, exactly once",
         }
     }
 
@@ -48,11 +61,20 @@ pub(crate) struct Case {
     pub(crate) batch: usize,
     pub(crate) round_trip: Duration,
     pub(crate) seconds: f64,
+    /// `max_in_flight` of Viaduct's sources, where it is not to be the default.
+    pub(crate) max_in_flight: Option<usize>,
 }
 
 impl Default for Case {
     fn default() -> Self {
-        Self { payload: 1024, sources: 1, batch: 200, round_trip: Duration::ZERO, seconds: 3.0 }
+        Self {
+            payload: 1024,
+            sources: 1,
+            batch: 200,
+            round_trip: Duration::ZERO,
+            seconds: 3.0,
+            max_in_flight: None,
+        }
     }
 }
 
@@ -71,7 +93,7 @@ pub(crate) async fn vendor(case: &Case) -> Result<Running> {
 pub(crate) fn contender(
     contender: Contender,
     case: &Case,
-    viaduct: &Path,
+    binaries: &Binaries,
     vendor: &Running,
     target: &Target,
     folder: &TempDir,
@@ -81,9 +103,16 @@ pub(crate) fn contender(
         Contender::Limit => Kind::Limit,
         Contender::LimitInBatches => Kind::LimitInBatches,
         Contender::Floor => Kind::Floor,
-        Contender::Viaduct | Contender::ViaductExactlyOnce => {
+        Contender::Viaduct
+        | Contender::ViaductExactlyOnce
+        | Contender::Other
+        | Contender::OtherExactlyOnce => {
+            let binary = match contender {
+                Contender::Viaduct | Contender::ViaductExactlyOnce => &binaries.viaduct,
+                _ => binaries.other.as_ref().context("there is no other build")?,
+            };
             let file = configuration(contender, case, &address, target, folder.path())?;
-            return Process::start(viaduct, &["run", "-c", &file.display().to_string()]);
+            return Process::start(binary, &["run", "-c", &file.display().to_string()]);
         }
     };
     let job = Job {
@@ -121,16 +150,18 @@ fn configuration(
 ) -> Result<PathBuf> {
     let mut text = String::from("[bridge]\nname = \"bench\"\n");
     for number in 0..case.sources {
+        let max_in_flight =
+            case.max_in_flight.map_or_else(String::new, |most| format!("max_in_flight = {most}\n"));
         write!(
             text,
-            "[source.s{number}]\napi_url = \"{}\"\norg_id = \"acme\"\nmax_events = {}\n\
+            "[source.s{number}]\napi_url = \"{}\"\norg_id = \"acme\"\nmax_events = {}\n{max_in_flight}\
              [source.s{number}.auth]\ntoken_url = \"{}\"\nclient_id = \"bench{number}\"\nclient_secret = \"hunter2\"\n\
              api_key = \"hunter2\"\n",
             vendor.api_url, case.batch, vendor.token_url
         )?;
     }
     let delivery = match contender {
-        Contender::ViaductExactlyOnce => "exactly_once",
+        Contender::ViaductExactlyOnce | Contender::OtherExactlyOnce => "exactly_once",
         _ => "at_least_once",
     };
     let destination = match target {

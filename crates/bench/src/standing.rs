@@ -1,6 +1,5 @@
 //! What Viaduct takes while nothing happens, and how fast it starts.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::brokers::Broker;
-use crate::scene::{self, Case, Contender};
+use crate::scene::{self, Binaries, Case, Contender};
 
 /// A long poll and a bit, so that every source is seen to poll again.
 const WATCHED: Duration = Duration::from_secs(20);
@@ -23,13 +22,13 @@ pub(crate) struct Idle {
 }
 
 /// So many sources whose vendor has nothing.
-pub(crate) async fn idle(sources: usize, viaduct: &Path, broker: &Broker) -> Result<Idle> {
+pub(crate) async fn idle(sources: usize, binaries: &Binaries, broker: &Broker) -> Result<Idle> {
     let case = Case { sources, ..Case::default() };
     let vendor = scene::vendor(&case).await?;
     vendor.control().pause();
     let target = broker.target().await?;
     let folder = TempDir::new()?;
-    let mut process = scene::contender(Contender::Viaduct, &case, viaduct, &vendor, &target, &folder)?;
+    let mut process = scene::contender(Contender::Viaduct, &case, binaries, &vendor, &target, &folder)?;
     scene::everybody_waits(&vendor, &case, &mut process).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (cpu, since) = (process.cpu()?, Instant::now());
@@ -45,13 +44,13 @@ pub(crate) async fn idle(sources: usize, viaduct: &Path, broker: &Broker) -> Res
 }
 
 /// Milliseconds from starting the process until the vendor is asked for events.
-pub(crate) async fn start(viaduct: &Path, broker: &Broker) -> Result<f64> {
+pub(crate) async fn start(binaries: &Binaries, broker: &Broker) -> Result<f64> {
     let case = Case::default();
     let vendor = scene::vendor(&case).await?;
     vendor.control().pause();
     let target = broker.target().await?;
     let folder = TempDir::new()?;
-    let mut process = scene::contender(Contender::Viaduct, &case, viaduct, &vendor, &target, &folder)?;
+    let mut process = scene::contender(Contender::Viaduct, &case, binaries, &vendor, &target, &folder)?;
     while vendor.report().sessions.iter().all(|session| session.gets == 0) {
         process.check()?;
         ensure!(process.started.elapsed() < Duration::from_secs(30), "it does not start");

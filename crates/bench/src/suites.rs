@@ -1,13 +1,12 @@
 //! Which contenders run in which circumstances, in which order.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::brokers::{Broker, System};
 use crate::results::Book;
-use crate::scene::{Case, Contender};
+use crate::scene::{Binaries, Case, Contender};
 use crate::{latency, standing, throughput, vendor};
 
 /// What can be measured.
@@ -39,17 +38,18 @@ pub(crate) enum Suite {
 
 /// What all suites have in common.
 pub(crate) struct Plan<'a> {
-    pub(crate) viaduct: &'a Path,
+    pub(crate) binaries: &'a Binaries,
     pub(crate) broker: &'a Broker,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
     pub(crate) exactly_once: bool,
+    pub(crate) max_in_flight: Option<usize>,
 }
 
 impl Plan<'_> {
     pub(crate) async fn measure(&self, suite: Suite, book: &mut Book) -> Result<()> {
         let system = self.broker.system().name();
-        let one = Case { seconds: self.seconds, ..Case::default() };
+        let one = Case { seconds: self.seconds, max_in_flight: self.max_in_flight, ..Case::default() };
         match suite {
             Suite::All => {
                 for suite in [
@@ -107,7 +107,7 @@ impl Plan<'_> {
             }
             Suite::Idle => {
                 for sources in [1, 200, 5_000] {
-                    let idle = standing::idle(sources, self.viaduct, self.broker).await?;
+                    let idle = standing::idle(sources, self.binaries, self.broker).await?;
                     eprintln!("{system}, {sources} idle: {idle:?}");
                     let figures = [
                         ("resident_mib", idle.resident_mib),
@@ -119,7 +119,7 @@ impl Plan<'_> {
             }
             Suite::Start => {
                 for _ in 0..self.rounds {
-                    let took = standing::start(self.viaduct, self.broker).await?;
+                    let took = standing::start(self.binaries, self.broker).await?;
                     book.add(&format!("{system}, start"), "viaduct", &[("start_ms", took)]);
                 }
             }
@@ -154,6 +154,12 @@ impl Plan<'_> {
         if self.exactly_once {
             contenders.push(Contender::ViaductExactlyOnce);
         }
+        if self.binaries.other.is_some() {
+            contenders.push(Contender::Other);
+            if self.exactly_once {
+                contenders.push(Contender::OtherExactlyOnce);
+            }
+        }
         contenders
     }
 
@@ -167,7 +173,7 @@ impl Plan<'_> {
     ) -> Result<()> {
         for round in 1..=self.rounds {
             for &contender in contenders {
-                let run = throughput::run(contender, case, self.viaduct, self.broker).await?;
+                let run = throughput::run(contender, case, self.binaries, self.broker).await?;
                 eprintln!("{name}, round {round}, {}: {run:?}", contender.name());
                 let figures = [
                     ("events_per_second", run.events_per_second),
@@ -183,7 +189,7 @@ impl Plan<'_> {
     async fn latency(&self, name: &str, case: &Case, book: &mut Book) -> Result<()> {
         for round in 1..=self.rounds {
             for contender in self.contenders(false) {
-                let latency = latency::run(contender, case, self.viaduct, self.broker).await?;
+                let latency = latency::run(contender, case, self.binaries, self.broker).await?;
                 eprintln!("{name}, round {round}, {}: {latency:?}", contender.name());
                 let figures = [("p50_us", latency.p50), ("p99_us", latency.p99), ("p999_us", latency.p999)];
                 book.add(name, contender.name(), &figures);

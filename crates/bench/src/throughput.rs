@@ -1,6 +1,5 @@
 //! How many events per second, at what price.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::brokers::{Broker, Readable};
-use crate::scene::{self, Case, Contender};
+use crate::scene::{self, Binaries, Case, Contender};
 
 /// How long the end has to stay what it is, to be the end.
 const QUIET: Duration = Duration::from_millis(100);
@@ -25,7 +24,12 @@ pub(crate) struct Run {
 }
 
 /// Lets a contender run for a while and waits until everything that it was given can be read.
-pub(crate) async fn run(contender: Contender, case: &Case, viaduct: &Path, broker: &Broker) -> Result<Run> {
+pub(crate) async fn run(
+    contender: Contender,
+    case: &Case,
+    binaries: &Binaries,
+    broker: &Broker,
+) -> Result<Run> {
     let vendor = scene::vendor(case).await?;
     let control = vendor.control();
     let target = broker.target().await?;
@@ -34,7 +38,7 @@ pub(crate) async fn run(contender: Contender, case: &Case, viaduct: &Path, broke
     if !contender.is_limit() {
         control.pause();
     }
-    let mut process = scene::contender(contender, case, viaduct, &vendor, &target, &folder)?;
+    let mut process = scene::contender(contender, case, binaries, &vendor, &target, &folder)?;
     if contender.is_limit() {
         ensure!(process.line()? == "ready", "the contender is not ready");
     } else {
