@@ -18,11 +18,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::event::{Entry, Event, Fields, Malformed, PayloadText, Span, Text};
 use crate::json_text::{decode, text_of};
+use crate::scan::Scanner;
 use crate::settings::ApiVersion;
 use crate::split::{self, Piece};
 
@@ -118,9 +119,30 @@ impl Parser<'_> {
 
     /// The entries of a body that is an object with a list of objects. `None` says nothing about it.
     fn at_once(&self) -> Option<Vec<Entry>> {
-        let mut deserializer = serde_json::Deserializer::from_str(self.body);
-        let entries = ResponseSeed(self).deserialize(&mut deserializer).ok()?;
-        deserializer.end().is_ok().then_some(entries)
+        let mut scanner = Scanner::new(self.body);
+        let mut entries = None;
+        scanner.object(|name, scanner| {
+            if !name_is(name, "events") {
+                return scanner.value().map(drop);
+            }
+            let mut list = Vec::new();
+            scanner.list(|scanner| self.entry_at(scanner).map(|entry| list.push(entry)))?;
+            entries = Some(list);
+            Some(())
+        })?;
+        scanner.end()?;
+        entries
+    }
+
+    fn entry_at(&self, scanner: &mut Scanner<'_>) -> Option<Entry> {
+        scanner.peek()?;
+        let start = scanner.place();
+        let mut members = Members::default();
+        scanner.object(|name, scanner| {
+            members.set(self.api, name, scanner.value()?);
+            Some(())
+        })?;
+        Some(self.made_of(&self.body[start..scanner.place()], &members))
     }
 
     fn type_key(&self) -> &'static str {
@@ -225,8 +247,6 @@ struct Members<'a> {
     published_time: Option<&'a str>,
     schema_version: Option<&'a str>,
     payload: Option<&'a str>,
-    /// The first member's name and the last one's value: between the braces.
-    ends: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Members<'a> {
@@ -252,15 +272,6 @@ impl<'a> Members<'a> {
         };
         *place = Some(value);
     }
-
-    /// The whole object within `body`, of which the members are slices; `None` where it is empty.
-    fn object(&self, body: &'a str) -> Option<&'a str> {
-        let (first, last) = self.ends?;
-        let start = body[..Span::of(first, body).start as usize].rfind('{')?;
-        let end = Span::of(last, body).end as usize;
-        let end = end + body[end..].find('}')? + 1;
-        Some(&body[start..end])
-    }
 }
 
 /// Reads the members of an entry.
@@ -285,72 +296,9 @@ impl<'de> Visitor<'de> for MembersSeed {
         let mut members = Members::default();
         // Names are taken raw too: a lone surrogate in an unknown one is nobody's business.
         while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            let (name, value) = (name.get(), value.get());
-            members.set(self.0, name, value);
-            members.ends = Some((members.ends.map_or(name, |(first, _)| first), value));
+            members.set(self.0, name.get(), value.get());
         }
         Ok(members)
-    }
-}
-
-/// Reads a response in one pass.
-struct ResponseSeed<'p>(&'p Parser<'p>);
-
-impl<'de> DeserializeSeed<'de> for ResponseSeed<'de> {
-    type Value = Vec<Entry>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Entry>, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ResponseSeed<'de> {
-    type Value = Vec<Entry>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Entry>, A::Error> {
-        let mut entries = None;
-        while let Some(name) = map.next_key::<&RawValue>()? {
-            if name_is(name.get(), "events") {
-                entries = Some(map.next_value_seed(EntriesSeed(self.0))?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        entries.ok_or_else(|| serde::de::Error::missing_field("events"))
-    }
-}
-
-/// Reads the list of entries.
-struct EntriesSeed<'p>(&'p Parser<'p>);
-
-impl<'de> DeserializeSeed<'de> for EntriesSeed<'de> {
-    type Value = Vec<Entry>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Entry>, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for EntriesSeed<'de> {
-    type Value = Vec<Entry>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of events")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Entry>, A::Error> {
-        let parser = self.0;
-        let mut entries = Vec::new();
-        while let Some(members) = list.next_element_seed(MembersSeed(parser.api))? {
-            let raw =
-                members.object(parser.body).ok_or_else(|| serde::de::Error::custom("an empty object"))?;
-            entries.push(parser.made_of(raw, &members));
-        }
-        Ok(entries)
     }
 }
 
