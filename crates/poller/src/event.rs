@@ -147,6 +147,12 @@ impl Event {
         &self.0.fields.id
     }
 
+    /// [`Event::id`], to be kept.
+    #[must_use]
+    pub fn shared_id(&self) -> Arc<str> {
+        self.0.fields.id.clone()
+    }
+
     /// `eventType` (v2: `type`), e.g. `engagementCenter.Idle`.
     #[must_use]
     pub fn event_type(&self) -> &str {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use tokio::sync::mpsc;
 use tracing::warn;
 use viaduct_faults::{Mistake, below_high_watermark, makes};
@@ -309,7 +310,7 @@ impl Source {
 
 /// Category names, each allocated once. Bounded by forgetting: they are a handful.
 #[derive(Debug, Default)]
-pub(super) struct Categories(HashMap<Box<str>, Arc<str>>);
+pub(super) struct Categories(HashMap<Box<str>, Arc<str>, RandomState>);
 
 impl Categories {
     const KNOWN: usize = 256;

@@ -25,6 +25,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use viaduct_poller::{ContentHash, Event};
 use viaduct_sink::{Header, HeaderName, Record};
@@ -60,7 +61,7 @@ pub(crate) struct Router {
     names: FieldNames,
     headers: Headers,
     /// Event type → the routes that apply. Bounded, see [`KNOWN_TYPES`].
-    by_type: HashMap<Box<str>, Arc<[usize]>>,
+    by_type: HashMap<Box<str>, Arc<[usize]>, RandomState>,
 }
 
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl Router {
             targets,
             names,
             headers: Headers::new(source_uri),
-            by_type: HashMap::new(),
+            by_type: HashMap::default(),
         }
     }
 
