@@ -44,6 +44,21 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Write a commented configuration file
     Init(InitArgs),
+    /// Show the state of a running bridge on one screen
+    Status(StatusArgs),
+    /// Follow the events of a running bridge; payloads and keys are not shown
+    Tap(TapArgs),
+    /// Print shell completions, as in: viaduct completions bash > /etc/bash_completion.d/viaduct
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one page per command into a folder
+    Man {
+        /// The folder, which has to exist
+        #[arg(short, long, value_name = "FOLDER")]
+        output: Option<PathBuf>,
+    },
     /// Show, plan and apply the subscriptions of a source's session
     Subscriptions {
         /// What to do with them.
@@ -253,6 +268,45 @@ pub(crate) struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which running bridge to look into.
+#[derive(Debug, Args)]
+pub(crate) struct BridgeArgs {
+    /// The bridge's configuration, which says where its admin port is.
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Address of its admin port; the configuration is not read then
+    #[arg(long, value_name = "HOST:PORT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) admin: Option<String>,
+}
+
+/// `viaduct status`
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Which one.
+    #[command(flatten)]
+    pub(crate) bridge: BridgeArgs,
+    /// Show it again each second
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Print JSON, on one line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `viaduct tap`
+#[derive(Debug, Args)]
+pub(crate) struct TapArgs {
+    /// Which one.
+    #[command(flatten)]
+    pub(crate) bridge: BridgeArgs,
+    /// Print each event as a line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End after this many events [default: none]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: Option<u64>,
 }
 
 /// `viaduct init`

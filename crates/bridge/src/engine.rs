@@ -20,10 +20,10 @@ use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::repeats::Repeats;
 use crate::pipeline::settle::MAX_SINKS;
-use crate::pipeline::source::{SinkLane, Source};
+use crate::pipeline::source::{Rules, SinkLane, Source};
 use crate::routing::{DeadLetterRoute, Masks, Router};
 use crate::sinks::{self, SinkHandle};
-use crate::source_settings;
+use crate::source_settings::{self, Credentials};
 use crate::state::StateDir;
 use crate::telemetry::{SourceObserver, Telemetry};
 use crate::validation::Validator;
@@ -34,14 +34,50 @@ pub(crate) struct Engine {
     tasks: JoinSet<TaskEnd>,
     /// Lanes of best-effort sinks: the end waits for them a moment only.
     best_effort: JoinSet<()>,
-    /// They log the ups and downs of sinks and never end by themselves.
+    /// They log the ups and downs of sinks, keep the time of the last minute, and never end by themselves.
     watchers: JoinSet<()>,
     stop: CancellationToken,
     telemetry: Arc<Telemetry>,
     sinks: Vec<Arc<SinkHandle>>,
     unacknowledged: usize,
+    reloader: Reloader,
     masks: Option<Arc<Masks>>,
     _state: StateDir,
+}
+
+/// Changes what can be changed in a running bridge.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reloader(Vec<SourceReload>);
+
+#[derive(Debug, Clone)]
+struct SourceReload {
+    name: String,
+    rules: mpsc::UnboundedSender<Rules>,
+    credentials: Credentials,
+}
+
+impl Reloader {
+    /// Routes, masks and credentials are those of `config` from now on. Its sinks have to be those that run.
+    ///
+    /// # Errors
+    /// The masks cannot be had; nothing is changed then.
+    pub(crate) fn apply(&self, config: &Config) -> Result<(), Failure> {
+        let masks = Masks::of(config)?;
+        for running in &self.0 {
+            let Some(source) = config.sources.iter().find(|source| source.name == running.name) else {
+                continue;
+            };
+            running.credentials.replace(source);
+            // A source that has ended routes nothing more.
+            let _ = running.rules.send(Rules { router: router(source, config), masks: masks.clone() });
+        }
+        Ok(())
+    }
+}
+
+fn router(source: &crate::config::Source, config: &Config) -> Router {
+    let naming: Vec<_> = config.sinks.iter().map(|sink| sinks::naming(&sink.kind)).collect();
+    Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming)
 }
 
 /// How a task ended.
@@ -80,7 +116,7 @@ impl Engine {
             ));
         }
         let masks = Masks::of(config)?;
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new(&config.bridge.name);
         let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {
@@ -96,6 +132,7 @@ impl Engine {
             telemetry,
             sinks,
             unacknowledged: 0,
+            reloader: Reloader::default(),
             masks,
             _state: state,
         };
@@ -105,6 +142,7 @@ impl Engine {
         for sink in engine.sinks.iter().chain([&last_resort]) {
             engine.watchers.spawn(sink.clone().watch());
         }
+        engine.watchers.spawn(engine.telemetry.clone().keep_time());
         for source in &config.sources {
             engine.start_source(source, config, &last_resort)?;
         }
@@ -141,7 +179,10 @@ impl Engine {
             )),
             spool,
         };
-        let (poller, deliveries) = Poller::new(source_settings::of(source), parts).map_err(|error| {
+        let credentials = Credentials::of(source);
+        let mut settings = source_settings::of(source);
+        credentials.put_into(&mut settings.auth);
+        let (poller, deliveries) = Poller::new(settings, parts).map_err(|error| {
             Failure::new(
                 Exit::Config,
                 format!("source {name} cannot be started: {error}"),
@@ -151,8 +192,8 @@ impl Engine {
         self.telemetry.add_source(name.clone(), poller.status());
 
         let (reports, reports_of_lanes) = mpsc::unbounded_channel();
-        let naming: Vec<_> = config.sinks.iter().map(|sink| sinks::naming(&sink.kind)).collect();
-        let router = Router::new(&source.name, &source.org_id, &source.source_uri, &config.routes, &naming);
+        let (rules, reloads) = mpsc::unbounded_channel();
+        self.reloader.0.push(SourceReload { name: source.name.clone(), rules, credentials });
         let mut lanes = Vec::with_capacity(config.sinks.len());
         for sink in &self.sinks {
             let capacity = (!sink.required).then_some(source.max_in_flight);
@@ -187,9 +228,10 @@ impl Engine {
         let pipeline = Source {
             name: name.clone(),
             deliveries,
+            router: router(source, config),
+            reloads,
             validator: Validator::new(name.clone(), source.validate, self.telemetry.clone()),
             masks: self.masks.clone(),
-            router,
             lanes,
             dead_letters,
             dead_letter_route,
@@ -221,6 +263,11 @@ impl Engine {
     /// Counters and states.
     pub(crate) fn telemetry(&self) -> Arc<Telemetry> {
         self.telemetry.clone()
+    }
+
+    /// Changes what a reloaded configuration may change.
+    pub(crate) fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Cancelled, it stops the polling, and [`Engine::run`] comes to its end.

@@ -8,6 +8,7 @@ mod check;
 mod checkpoints;
 mod cli;
 mod config;
+mod console;
 mod demo;
 #[cfg(test)]
 mod docs;
@@ -19,10 +20,13 @@ mod exit;
 pub mod fuzzing;
 mod init;
 mod logging;
+mod manual;
 mod pipeline;
+mod reload;
 mod routing;
 mod run;
 mod schema;
+mod service;
 mod signals;
 mod simulate;
 mod sinks;
@@ -40,6 +44,8 @@ use tracing::warn;
 use crate::cli::{Command, ConfigArgs};
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::logging::LogLevel;
+use crate::reload::Reload;
 
 /// Runs the command that the arguments of this process ask for.
 pub fn main() -> ExitCode {
@@ -59,13 +65,22 @@ pub fn main() -> ExitCode {
 fn command(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => {
-            let config = configured(&args.config)?;
-            if args.dry_run { block_on(dry_run::dry_run(&config)) } else { block_on(run::run(&config)) }
+            let (config, level) = configured(&args.config)?;
+            if args.dry_run {
+                block_on(dry_run::dry_run(&config))
+            } else {
+                let reload = Reload::new(&args.config, &config, level);
+                block_on(run::run(&config, reload))
+            }
         }
         Command::Demo(args) => block_on(demo::demo(&args)),
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
+        Command::Status(args) => block_on(console::status(&args)),
+        Command::Tap(args) => block_on(console::tap(&args)),
+        Command::Completions { shell } => manual::completions(shell, &mut stdout()),
+        Command::Man { output } => manual::man(output.as_deref(), &mut stdout()),
         Command::Subscriptions { command } => {
             block_on(async { subscriptions::subscriptions(&command, &mut stdout()).await })
         }
@@ -74,13 +89,13 @@ fn command(command: Command) -> Result<(), Failure> {
 }
 
 /// Loads the configuration and starts logging as it says.
-fn configured(args: &ConfigArgs) -> Result<Config, Failure> {
+fn configured(args: &ConfigArgs) -> Result<(Config, LogLevel), Failure> {
     let loaded = config::load(args.load_input()?)?;
-    logging::init(&loaded.config.log);
+    let level = logging::init(&loaded.config.log);
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    Ok(loaded.config)
+    Ok((loaded.config, level))
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -2,31 +2,59 @@
 
 use std::io::{IsTerminal, stderr};
 
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// Starts logging for the rest of the process.
-pub(crate) fn init(log: &Log) {
-    let mut filter = EnvFilter::new(&log.level);
-    // The NATS client tells every step of a connection; the sink tells what matters of it.
-    if !log.level.contains("async_nats")
-        && let Ok(quiet) = "async_nats=warn".parse()
-    {
-        filter = filter.add_directive(quiet);
+/// Changes what is logged, while it is logged.
+pub(crate) struct LogLevel(Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>);
+
+impl LogLevel {
+    /// From now on, in the words of `log.level`.
+    pub(crate) fn set(&self, level: &str) {
+        if let Err(error) = (self.0)(filter(level)) {
+            warn!(error, "the log level cannot be changed");
+        }
     }
+}
+
+impl std::fmt::Debug for LogLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogLevel").finish_non_exhaustive()
+    }
+}
+
+fn filter(level: &str) -> EnvFilter {
+    let filter = EnvFilter::new(level);
+    // The NATS client tells every step of a connection, and every try in an outage as an error; the sink tells what matters.
+    match "async_nats=off".parse() {
+        Ok(quiet) if !level.contains("async_nats") => filter.add_directive(quiet),
+        _ => filter,
+    }
+}
+
+/// Starts logging for the rest of the process.
+pub(crate) fn init(log: &Log) -> LogLevel {
     let terminal = stderr().is_terminal();
     let json = match log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !terminal,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter(&log.level)).with_writer(stderr).with_target(false);
     if json {
-        subscriber.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        let subscriber = subscriber.json().with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        subscriber.flatten_event(true).with_current_span(false).with_span_list(false).init();
+        LogLevel(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
     } else {
         // https://no-color.org: any value but the empty one switches colours off.
         let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        subscriber.with_ansi(color).init();
+        let subscriber = subscriber.with_ansi(color).with_filter_reloading();
+        let handle = subscriber.reload_handle();
+        subscriber.init();
+        LogLevel(Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
     }
 }

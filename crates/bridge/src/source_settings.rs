@@ -1,5 +1,7 @@
 //! From the checked configuration of a source to the poller's settings.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use viaduct_poller as poller;
 
 use crate::config::{self, SecretRef};
@@ -55,6 +57,38 @@ pub(crate) fn of(source: &config::Source) -> poller::SourceSettings {
 fn secret(reference: &SecretRef) -> poller::Secret {
     let reference = reference.clone();
     poller::Secret::reader(move || reference.read().map_err(|error| error.to_string()))
+}
+
+/// Where the credentials of a source are. A reload of the configuration puts others in their place; the next token is
+/// fetched with those.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials(Arc<RwLock<config::Auth>>);
+
+impl Credentials {
+    /// As `source` names them.
+    pub(crate) fn of(source: &config::Source) -> Self {
+        Self(Arc::new(RwLock::new(source.auth.clone())))
+    }
+
+    /// From now on as `source` names them.
+    pub(crate) fn replace(&self, source: &config::Source) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = source.auth.clone();
+    }
+
+    /// Lets a poller read them here, each time.
+    pub(crate) fn put_into(&self, auth: &mut poller::AuthSettings) {
+        auth.client_id = self.secret(|auth| &auth.client_id);
+        auth.client_secret = self.secret(|auth| &auth.client_secret);
+        auth.api_key = self.secret(|auth| &auth.api_key);
+    }
+
+    fn secret(&self, which: fn(&config::Auth) -> &SecretRef) -> poller::Secret {
+        let auth = self.0.clone();
+        poller::Secret::reader(move || {
+            let reference = which(&auth.read().unwrap_or_else(PoisonError::into_inner)).clone();
+            reference.read().map_err(|error| error.to_string())
+        })
+    }
 }
 
 fn subscription(subscription: &config::Subscription) -> poller::Subscription {

@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn look(validate: Validate, events: &[Event]) -> (Vec<Option<String>>, Vec<String>) {
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new("viaduct");
         let mut validator = Validator::new("main".into(), validate, telemetry.clone()).expect("it looks");
         let verdicts = events.iter().map(|event| validator.look(event)).collect();
         let counts = telemetry.tally.snapshot().schema_drift;
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn off_is_nobody() {
-        assert!(Validator::new("main".into(), Validate::Off, Telemetry::new()).is_none());
+        assert!(Validator::new("main".into(), Validate::Off, Telemetry::new("viaduct")).is_none());
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Teller {
     }
 
     pub(crate) fn token_refreshed(&self, lifetime: Duration) {
-        debug!(source = %self.source, lifetime_s = lifetime.as_secs(), "token refreshed");
+        info!(source = %self.source, lifetime_s = lifetime.as_secs(), "token refreshed");
         self.observer.observe(Observation::TokenRefreshed);
     }
 

@@ -5,6 +5,7 @@
 
 mod acknowledge;
 mod broker_kill;
+mod coordinator;
 mod crash;
 mod cut_response;
 mod fan_out;

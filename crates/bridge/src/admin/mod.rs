@@ -1,20 +1,33 @@
-//! The admin port: `/livez`, `/readyz`, `/metrics`, `/status`. Read-only, loopback by default.
+//! The admin port, read-only, loopback by default:
+//!
+//! - `/`: the status page ([`mod@page`])
+//! - `/status`: the state as JSON ([`mod@status`], with its [`verdict`])
+//! - `/events`: what comes through, masked ([`mod@events`])
+//! - `/metrics`: OpenMetrics text
+//! - `/livez`, `/readyz`: for whoever restarts and whoever routes
 
-mod status;
+mod events;
+mod page;
+pub(crate) mod status;
+pub(crate) mod verdict;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::events::Seats;
+use self::status::Status;
 use crate::exit::{Exit, Failure};
 use crate::telemetry::Telemetry;
 
@@ -35,36 +48,66 @@ pub(crate) async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListen
 
 /// The running admin port; dropping it closes the port.
 #[derive(Debug)]
-pub(crate) struct Admin(Option<AbortHandle>);
+pub(crate) struct Admin {
+    task: Option<JoinHandle<()>>,
+    closing: CancellationToken,
+}
+
+/// How long those that look on may take to hear that the bridge has stopped.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+impl Admin {
+    /// Tells those that look on that the bridge has stopped, and closes the port.
+    pub(crate) async fn close(mut self) {
+        self.closing.cancel();
+        if let Some(task) = &mut self.task {
+            // Too slow to listen: the port closes without them.
+            let _ = tokio::time::timeout(FAREWELL, task).await;
+        }
+    }
+}
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        if let Some(task) = &self.0 {
+        if let Some(task) = &self.task {
             task.abort();
         }
     }
 }
 
+/// What the answers are made of.
+#[derive(Debug, Clone)]
+struct Shared {
+    telemetry: Arc<Telemetry>,
+    closing: CancellationToken,
+    seats: Seats,
+}
+
 /// Serves the port until the returned value is dropped.
 pub(crate) fn serve(listener: Option<TcpListener>, telemetry: Arc<Telemetry>) -> Admin {
-    let Some(listener) = listener else { return Admin(None) };
+    let closing = CancellationToken::new();
+    let Some(listener) = listener else { return Admin { task: None, closing } };
     let address = listener.local_addr().ok();
     if let Some(address) = address {
         info!(%address, "admin port is open");
     }
+    let shared = Shared { telemetry, closing: closing.clone(), seats: Seats::default() };
     let app = Router::new()
+        .route("/", get(page::page))
+        .route("/events", get(events::events))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/status", get(status::status))
+        .route("/status", get(status))
         .layer(middleware::from_fn_with_state(address, check_host))
-        .with_state(telemetry);
+        .with_state(shared);
+    let closed = closing.clone().cancelled_owned();
     let task = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
+        if let Err(error) = axum::serve(listener, app).with_graceful_shutdown(closed).await {
             warn!(%error, "the admin port broke");
         }
     });
-    Admin(Some(task.abort_handle()))
+    Admin { task: Some(task), closing }
 }
 
 /// Refuses requests whose `Host` is a foreign name: a page in somebody's browser could otherwise read this port by
@@ -89,7 +132,7 @@ fn is_local(host: &str) -> bool {
 }
 
 /// Ready: every source has its session and every required sink takes records.
-async fn readyz(State(telemetry): State<Arc<Telemetry>>, RawQuery(query): RawQuery) -> Response {
+async fn readyz(State(Shared { telemetry, .. }): State<Shared>, RawQuery(query): RawQuery) -> Response {
     let mut ready = true;
     let mut lines = Vec::new();
     for (name, status) in telemetry.sources() {
@@ -104,8 +147,7 @@ async fn readyz(State(telemetry): State<Arc<Telemetry>>, RawQuery(query): RawQue
         let weight = if sink.required { "" } else { " (best effort)" };
         lines.push((state.up, format!("sink {}{weight}: {reason}", sink.name)));
     }
-    let verbose =
-        query.as_deref().is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
+    let verbose = has_parameter(query.as_deref(), "verbose");
     let mut body = String::from(if ready { "ready\n" } else { "not ready\n" });
     for (ok, line) in &lines {
         if verbose || !ok {
@@ -118,7 +160,18 @@ async fn readyz(State(telemetry): State<Arc<Telemetry>>, RawQuery(query): RawQue
     (code, body).into_response()
 }
 
-async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
+/// Whether a query has this parameter, with a value or without.
+fn has_parameter(query: Option<&str>, name: &str) -> bool {
+    query.is_some_and(|query| {
+        query.split('&').any(|part| part.split_once('=').map_or(part, |(key, _)| key) == name)
+    })
+}
+
+async fn status(State(shared): State<Shared>) -> Json<Status> {
+    Json(Status::of(&shared.telemetry))
+}
+
+async fn metrics(State(Shared { telemetry, .. }): State<Shared>) -> Response {
     match telemetry.openmetrics() {
         Ok(body) => {
             let mut headers = HeaderMap::new();

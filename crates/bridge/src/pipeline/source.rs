@@ -33,6 +33,8 @@ pub(crate) struct Source {
     pub(crate) masks: Option<Arc<Masks>>,
     /// The routes, bound to this source.
     pub(crate) router: Router,
+    /// Those of a reloaded configuration.
+    pub(crate) reloads: mpsc::UnboundedReceiver<Rules>,
     /// A lane per configured sink.
     pub(crate) lanes: Vec<SinkLane>,
     /// The way to the dead letters.
@@ -49,6 +51,15 @@ pub(crate) struct Source {
     pub(crate) telemetry: Arc<Telemetry>,
     /// What the log has heard of events that could not be published.
     pub(crate) repeats: Repeats,
+}
+
+/// What a reload changes of a source.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    /// The routes.
+    pub(crate) router: Router,
+    /// The masks.
+    pub(crate) masks: Option<Arc<Masks>>,
 }
 
 /// A lane, and whether acknowledgements wait for it.
@@ -139,6 +150,10 @@ impl Source {
                     None => polling = false,
                 },
                 Some(reports) = self.reports.recv() => self.account(reports, &mut slots),
+                Some(Rules { router, masks }) = self.reloads.recv() => {
+                    self.router = router;
+                    self.masks = masks;
+                }
             }
         }
     }
@@ -151,6 +166,9 @@ impl Source {
     ) {
         let mut paid = Vec::new();
         let mut outgoing: Vec<Vec<Item>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        let telemetry = self.telemetry.clone();
+        let mut durable = telemetry.durable(&self.name);
+        let mut notes = telemetry.feed.batch(&self.name, deliveries.items.len());
         for Delivery { entry, token } in deliveries.items {
             // Before masks change values; of those, nothing goes on from here.
             let unfit = match (&mut self.validator, &entry) {
@@ -174,6 +192,7 @@ impl Source {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
             };
+            notes.add(&slot.entry, &plan, |sink| &self.lanes[sink].sink);
             match plan {
                 Plan::Records(records) => {
                     for (sink, record) in records {
@@ -186,9 +205,11 @@ impl Source {
                     self.bury(sequence, &slot, Creditor::DeadLetters, reason, &detail, None);
                 }
             }
+            let category = slot.category.clone();
             match slot.settle() {
                 Ok(one) => {
                     paid.push(one);
+                    durable.count(category);
                     slots.skip();
                 }
                 Err(slot) => slots.push(slot),
@@ -197,6 +218,7 @@ impl Source {
         for (lane, items) in self.lanes.iter().zip(outgoing) {
             lane.sender.send(items);
         }
+        drop(durable);
         Paid::acknowledge(paid);
         slots.shrink();
     }
@@ -271,6 +293,7 @@ impl Source {
 
     pub(super) fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
         let mut paid = Vec::with_capacity(reports.len());
+        let mut durable = self.telemetry.durable(&self.name);
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
                 // Settled without waiting for this sink, which is a best-effort one.
@@ -298,11 +321,16 @@ impl Source {
                     Some(reason) => self.bury_locally(&report, &slot, reason, rejection),
                 },
             }
+            let category = slot.category.clone();
             match slot.settle() {
-                Ok(one) => paid.push(one),
+                Ok(one) => {
+                    paid.push(one);
+                    durable.count(category);
+                }
                 Err(slot) => slots.put_back(report.sequence, slot),
             }
         }
+        drop(durable);
         Paid::acknowledge(paid);
         slots.shrink();
     }

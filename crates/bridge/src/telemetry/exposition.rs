@@ -10,7 +10,11 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Telemetry;
+use viaduct_poller::Cause;
+use viaduct_sink::RejectReason;
+
+use super::{Counts, Telemetry};
+use crate::routing::Reason;
 
 impl Telemetry {
     /// All metrics, in the OpenMetrics text format.
@@ -49,7 +53,8 @@ enum Series {
 
 impl Moment {
     fn of(telemetry: &Telemetry) -> Self {
-        let counts = telemetry.tally.snapshot();
+        let mut counts = telemetry.tally.snapshot();
+        start_at_zero(&mut counts, telemetry);
         let mut families = Vec::new();
         let mut counter = |name, help, series| {
             families.push(Family { name, help, unit: None, series: Series::Counters(series) });
@@ -233,6 +238,35 @@ impl Moment {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         gauge("viaduct_build_info", "The running version", None, vec![(version, 1.0)]);
         Self { families }
+    }
+}
+
+/// What can be counted is there from the first scrape on: Prometheus does not see the increase of a series that appears
+/// with its first event, and an alert on it would miss that one.
+fn start_at_zero(counts: &mut Counts, telemetry: &Telemetry) {
+    let reasons = [
+        Reason::Unrouted,
+        Reason::Malformed,
+        Reason::NoId,
+        Reason::Schema,
+        Reason::Rejected(RejectReason::TooLarge),
+        Reason::Rejected(RejectReason::InvalidDestination),
+        Reason::Rejected(RejectReason::Refused),
+    ];
+    let causes = [Cause::Start, Cause::Expired, Cause::Lost, Cause::OwnerChange];
+    let sinks = telemetry.sinks();
+    for (source, _) in telemetry.sources() {
+        for reason in reasons {
+            counts.dead_lettered.entry((source.clone(), reason.as_str())).or_default();
+        }
+        for cause in causes {
+            counts.sessions_created.entry((source.clone(), cause.as_str())).or_default();
+        }
+        for sink in sinks.iter().filter(|sink| !sink.required) {
+            counts.best_effort_dropped.entry((source.clone(), sink.name.clone())).or_default();
+        }
+        counts.acknowledge_not_found.entry(source.clone()).or_default();
+        counts.token_refreshes.entry(source).or_default();
     }
 }
 

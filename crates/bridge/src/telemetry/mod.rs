@@ -2,14 +2,18 @@
 //!
 //! - [`tally`]: the counters, one source of truth
 //! - [`exposition`]: the counters as OpenMetrics text
+//! - [`feed`]: the last events, for people who look on
+//! - [`trend`]: the last minute in numbers
 //! - [`observer`]: from the poller's observations to the counters
 
 mod exposition;
+mod feed;
 mod observer;
 mod tally;
+mod trend;
 
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -18,14 +22,21 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 use viaduct_poller::SourceStatus;
 
+pub(crate) use self::feed::{Feed, Note, REMEMBERED, now_text};
 pub(crate) use self::observer::SourceObserver;
 pub(crate) use self::tally::{CategoryCounts, Counts, Tally};
+pub(crate) use self::trend::Trend;
 use crate::routing::Reason;
 use crate::sinks::SinkHandle;
 
 /// Counters, timings and states of one running bridge.
 pub(crate) struct Telemetry {
+    /// `bridge.name`.
+    pub(crate) bridge: Arc<str>,
+    pub(crate) started: Instant,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) feed: Feed,
+    pub(crate) trend: Trend,
     publish_duration: Family<SinkLabel, Histogram, fn() -> Histogram>,
     latency: Family<LatencyLabels, Histogram, fn() -> Histogram>,
     request_duration: Family<RequestLabels, Histogram, fn() -> Histogram>,
@@ -52,8 +63,8 @@ struct RequestLabels {
 }
 
 impl Telemetry {
-    /// All zero.
-    pub(crate) fn new() -> Arc<Self> {
+    /// All zero, for the bridge of this name.
+    pub(crate) fn new(bridge: &str) -> Arc<Self> {
         let publish_duration = Family::new_with_constructor(fast_histogram as fn() -> Histogram);
         let latency = Family::new_with_constructor(latency_histogram as fn() -> Histogram);
         let request_duration = Family::new_with_constructor(request_histogram as fn() -> Histogram);
@@ -78,6 +89,10 @@ impl Telemetry {
             request_duration.clone(),
         );
         Arc::new(Self {
+            bridge: bridge.into(),
+            started: Instant::now(),
+            feed: Feed::default(),
+            trend: Trend::default(),
             tally: Arc::new(Tally::default()),
             publish_duration,
             latency,
@@ -86,6 +101,15 @@ impl Telemetry {
             sources: RwLock::default(),
             sinks: RwLock::default(),
         })
+    }
+
+    /// Moves the last minute on, for ever.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(trend::TICK);
+        loop {
+            ticks.tick().await;
+            self.trend.tick(&self.tally.snapshot());
+        }
     }
 
     /// Adds a source's state, for metrics and `/status`.
@@ -123,12 +147,19 @@ impl Telemetry {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
         Published {
             tally: &self.tally,
+            trend: &self.trend,
             source,
             sink,
             counts: Vec::with_capacity(4),
+            milliseconds: Vec::new(),
             latency: self.latency.get_or_create_owned(&latency),
             now_ms,
         }
+    }
+
+    /// Counts the events of one batch that are durable in every required sink, or as a dead letter.
+    pub(crate) fn durable(self: &Arc<Self>, source: &Arc<str>) -> Durable {
+        Durable { telemetry: self.clone(), source: source.clone(), counts: Vec::new() }
     }
 
     /// A dead letter is durable.
@@ -169,11 +200,39 @@ impl std::fmt::Debug for Telemetry {
     }
 }
 
+/// Counts the events of one batch that are durable wherever they have to be, and adds them up when dropped.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    telemetry: Arc<Telemetry>,
+    source: Arc<str>,
+    counts: Vec<(Arc<str>, u64)>,
+}
+
+impl Durable {
+    /// One more.
+    pub(crate) fn count(&mut self, category: Arc<str>) {
+        match self.counts.iter_mut().find(|(known, _)| *known == category) {
+            Some((_, count)) => *count += 1,
+            None => self.counts.push((category, 1)),
+        }
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        for (category, count) in self.counts.drain(..) {
+            self.telemetry.tally.durable(&self.source, category, count);
+        }
+    }
+}
+
 /// Counts confirmed records by category, and adds them up when dropped.
 pub(crate) struct Published<'t> {
     tally: &'t Tally,
+    trend: &'t Trend,
     source: &'t Arc<str>,
     sink: &'t Arc<str>,
+    milliseconds: Vec<u64>,
     counts: Vec<(Arc<str>, u64)>,
     latency: Histogram,
     now_ms: f64,
@@ -188,7 +247,9 @@ impl Published<'_> {
         }
         if let Some(published_ms) = published_ms {
             // Clocks differ: an event from the future was not published in negative time.
-            self.latency.observe((self.now_ms - published_ms as f64).max(0.0) / 1000.0);
+            let took_ms = (self.now_ms - published_ms as f64).max(0.0);
+            self.latency.observe(took_ms / 1000.0);
+            self.milliseconds.push(took_ms as u64);
         }
     }
 }
@@ -198,6 +259,7 @@ impl Drop for Published<'_> {
         for (category, count) in &self.counts {
             self.tally.published(self.source, self.sink, category, *count);
         }
+        self.trend.took(self.source, &self.milliseconds);
     }
 }
 

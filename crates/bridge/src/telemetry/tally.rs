@@ -42,6 +42,8 @@ pub(crate) struct CategoryCounts {
     pub(crate) received: u64,
     /// Deliveries of something known.
     pub(crate) redelivered: u64,
+    /// Durable in every required sink or in the dead letters, so that they may be acknowledged.
+    pub(crate) durable: u64,
     /// Acknowledged to the vendor (v2: gone from the spool).
     pub(crate) acknowledged: u64,
 }
@@ -59,6 +61,10 @@ impl Tally {
 
     pub(super) fn published(&self, source: &Arc<str>, sink: &Arc<str>, category: &Arc<str>, count: u64) {
         *self.lock().published.entry((source.clone(), sink.clone(), category.clone())).or_default() += count;
+    }
+
+    pub(super) fn durable(&self, source: &Arc<str>, category: Arc<str>, count: u64) {
+        self.lock().categories.entry((source.clone(), category)).or_default().durable += count;
     }
 
     pub(super) fn dead_lettered(&self, source: &Arc<str>, reason: &'static str) {

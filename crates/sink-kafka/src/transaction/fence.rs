@@ -93,7 +93,12 @@ impl Shard {
         if before == Before::Fenced {
             self.look_for_the_heir().await?;
         }
-        let early = if makes(Mistake::ReadBeforeFencing) { Some(self.read().await?) } else { None };
+        let mut early = None;
+        if makes(Mistake::ReadBeforeFencing) {
+            early = Some(self.read().await?);
+            // The mistake shows when the other instance commits in between: it gets time for it.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
         let generation = self.make().await.map_err(Setback::Passing)?;
         self.set_producer(Some(Arc::clone(&generation)));
         self.fence(&generation).await.map_err(Setback::Passing)?;

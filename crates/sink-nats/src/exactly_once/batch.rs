@@ -13,6 +13,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::{HeaderMap, header};
 use bytes::Bytes;
@@ -144,8 +145,10 @@ impl<'a> AtomicBatch<'a> {
         headers.insert(header::NATS_EXPECTED_STREAM, self.stream());
         headers.insert(header::NATS_ROLLUP, "sub");
         headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
-        // The mistake: whoever published between reading and claiming is not noticed.
-        if !(bare && makes(Mistake::ReadBeforeFencing)) {
+        if bare && makes(Mistake::ReadBeforeFencing) {
+            // The mistake: whoever published between reading and claiming is not noticed. It gets time for it.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        } else {
             headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         }
         let headers = self.numbered(headers);

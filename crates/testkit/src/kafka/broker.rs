@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::process::{FOR_LOAD, FOR_TESTS, Process};
+use super::process::{FOR_LOAD, Process, Seat};
 use super::{container, install, topics};
 
 /// A Kafka broker, on loopback unless the environment names another.
@@ -25,13 +25,13 @@ impl KafkaBroker {
         static SHARED: OnceLock<KafkaBroker> = OnceLock::new();
         SHARED.get_or_init(|| {
             if let Ok(bootstrap) = std::env::var("VIADUCT_TEST_KAFKA") {
-                if let Err(error) = topics::answers(&bootstrap, Duration::from_secs(10)) {
+                if let Err(error) = topics::answers(&bootstrap, 1, Duration::from_secs(10)) {
                     panic!("VIADUCT_TEST_KAFKA={bootstrap} does not answer: {error:#}");
                 }
                 return Self { bootstrap, own: None };
             }
             if let Ok(bootstrap) = container::start()
-                && topics::answers(&bootstrap, Duration::from_secs(10)).is_ok()
+                && topics::answers(&bootstrap, 1, Duration::from_secs(10)).is_ok()
             {
                 return Self { bootstrap, own: None };
             }
@@ -47,31 +47,36 @@ impl KafkaBroker {
     /// A broker of the test's own with further lines in its `server.properties`, which win over the usual ones
     /// (`message.max.bytes`, `min.insync.replicas` …). Panics with one line where it cannot be had.
     pub fn start_with(properties: &[(&str, &str)]) -> Self {
-        Self::launch(FOR_TESTS, properties)
+        Self::launch(None, properties)
     }
 
     /// A broker of one's own to be measured: it runs in Java as it would in earnest, and so starts more slowly. Panics
     /// with one line where it cannot be had.
     pub fn start_for_load() -> Self {
-        Self::launch(FOR_LOAD, &[])
+        Self::launch(Some(FOR_LOAD), &[])
     }
 
-    fn launch(java: &'static [&'static str], properties: &[(&str, &str)]) -> Self {
+    fn launch(java: Option<&'static [&'static str]>, properties: &[(&str, &str)]) -> Self {
         let started = install::class_path().and_then(|class_path| {
-            let mut process = Process::prepare(class_path.clone(), java, properties)?;
+            let prepare = || {
+                let seats = Seat::free(1)?;
+                let process = Process::prepare(class_path.clone(), &seats, seats[0], properties)?;
+                Ok::<_, anyhow::Error>(match java {
+                    Some(java) => process.with_java(java),
+                    None => process,
+                })
+            };
+            let mut process = prepare()?;
             if process.start().is_err() {
                 // Somebody else may have taken one of its ports meanwhile.
-                process = Process::prepare(class_path, java, properties)?;
+                process = prepare()?;
                 process.start()?;
             }
             Ok(process)
         });
         match started {
             Ok(process) => Self { bootstrap: process.bootstrap().to_owned(), own: Some(Mutex::new(process)) },
-            Err(error) => panic!(
-                "no Kafka broker for the tests: install Java 17 and Maven (Debian: openjdk-17-jre-headless, maven) \
-                 with access to Maven Central, or set VIADUCT_TEST_KAFKA=HOST:PORT: {error:#}"
-            ),
+            Err(error) => refuse(&error),
         }
     }
 
@@ -130,4 +135,12 @@ impl KafkaBroker {
         );
         Ok(())
     }
+}
+
+/// Ends the test: no broker can be had.
+pub(super) fn refuse(error: &anyhow::Error) -> ! {
+    panic!(
+        "no Kafka broker for the tests: install Java 17 and Maven (Debian: openjdk-17-jre-headless, maven) with access to \
+         Maven Central, or set VIADUCT_TEST_KAFKA=HOST:PORT: {error:#}"
+    )
 }

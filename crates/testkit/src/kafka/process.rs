@@ -17,6 +17,21 @@ const START: Duration = Duration::from_secs(90);
 /// How long a broker may take to end after SIGTERM.
 const STOP: Duration = Duration::from_secs(30);
 
+/// A node's place in its cluster: it is broker and controller at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seat {
+    id: usize,
+    port: u16,
+    controller: u16,
+}
+
+impl Seat {
+    /// Free ports for the nodes of a cluster of this size, numbered from 1.
+    pub(super) fn free(size: usize) -> Result<Vec<Self>> {
+        (1..=size).map(|id| Ok(Self { id, port: free_port()?, controller: free_port()? })).collect()
+    }
+}
+
 /// A broker's directory and, while it runs, its process.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -28,28 +43,32 @@ pub(super) struct Process {
 }
 
 /// What a broker of the tests asks of Java: to start quickly and to be small.
-pub(super) const FOR_TESTS: &[&str] = &["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+const FOR_TESTS: &[&str] = &["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
 /// What a broker that is measured asks of Java: what Kafka's own start script does, with a heap of one size.
 pub(super) const FOR_LOAD: &[&str] =
     &["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"];
 
 impl Process {
-    /// Formats a new data directory. A killed broker may come back when its old session has ended, hence the short one.
-    /// Nothing is ever discarded, though tests write records with timestamps of long ago.
+    /// Formats a new data directory for `own`, one of the nodes of `cluster`. A killed broker may come back when its old
+    /// session has ended, hence the short one. Nothing is ever discarded, though tests write records with timestamps of
+    /// long ago.
     ///
     /// `properties` stand behind the defaults in `server.properties` and win over them; `{listeners}` in a value stands for
     /// the usual listeners, to add one to them.
     pub(super) fn prepare(
         class_path: String,
-        java: &'static [&'static str],
+        cluster: &[Seat],
+        own: Seat,
         properties: &[(&str, &str)],
     ) -> Result<Self> {
         let dir = TempDir::new()?;
-        let (port, controller) = (free_port()?, free_port()?);
+        let Seat { id, port, controller } = own;
         let bootstrap = format!("127.0.0.1:{port}");
+        let voters: Vec<_> =
+            cluster.iter().map(|seat| format!("{}@127.0.0.1:{}", seat.id, seat.controller)).collect();
         let mut text = format!(
-            "process.roles=broker,controller\nnode.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+            "process.roles=broker,controller\nnode.id={id}\n\
+             controller.quorum.voters={}\n\
              listeners=PLAINTEXT://{bootstrap},CONTROLLER://127.0.0.1:{controller}\n\
              controller.listener.names=CONTROLLER\ninter.broker.listener.name=PLAINTEXT\n\
              log.dirs={}\n\
@@ -58,20 +77,26 @@ impl Process {
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              transaction.state.log.num.partitions=1\ngroup.initial.rebalance.delay.ms=0\n",
+            voters.join(","),
             dir.path().join("data").display()
         );
         let listeners = format!("PLAINTEXT://{bootstrap},CONTROLLER://127.0.0.1:{controller}");
         for (name, value) in properties {
             writeln!(text, "{name}={}", value.replace("{listeners}", &listeners))?;
         }
-        let process = Self { bootstrap, class_path, java, dir, running: None };
+        let process = Self { bootstrap, class_path, java: FOR_TESTS, dir, running: None };
         fs::write(process.settings(), text)?;
         process.format()?;
         Ok(process)
     }
 
+    /// To be started with these options of Java instead of [`FOR_TESTS`].
+    pub(super) fn with_java(self, java: &'static [&'static str]) -> Self {
+        Self { java, ..self }
+    }
+
     fn format(&self) -> Result<()> {
-        // A cluster id is 16 bytes in base64; a fixed one will do for a cluster of one.
+        // A cluster id is 16 bytes in base64; a fixed one will do for clusters that know nothing of each other.
         let output = Command::new("java")
             .args(["-XX:TieredStopAtLevel=1", "-cp", &self.class_path, "kafka.tools.StorageTool"])
             .args(["format", "-t", "VmlhZHVjdFRlc3RzMDAwMQ", "-c"])
@@ -109,6 +134,16 @@ impl Process {
 
     /// Starts it on its port with its data and waits until it tells who leads what.
     pub(super) fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        let waited = self.wait(1);
+        if waited.is_err() {
+            self.running = None;
+        }
+        waited
+    }
+
+    /// Starts it on its port with its data.
+    pub(super) fn spawn(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "the broker runs already");
         let mut command = vec!["java".to_owned()];
         command.extend(self.java.iter().map(|&word| word.to_owned()));
@@ -118,9 +153,15 @@ impl Process {
             "kafka.Kafka".to_owned(),
             self.settings().display().to_string(),
         ]);
-        let process = Tethered::spawn(&command, self.log())?;
+        self.running = Some(Tethered::spawn(&command, self.log())?);
+        Ok(())
+    }
+
+    /// Waits until it knows of so many brokers, itself included.
+    pub(super) fn wait(&self, brokers: usize) -> Result<()> {
+        let process = self.running.as_ref().context("the broker does not run")?;
         let deadline = Instant::now() + START;
-        while let Err(error) = topics::answers(&self.bootstrap, Duration::from_millis(500)) {
+        while let Err(error) = topics::answers(&self.bootstrap, brokers, Duration::from_millis(500)) {
             let ended = gone(process.pid());
             if ended || Instant::now() > deadline {
                 let state = if ended { "has ended" } else { "does not answer" };
@@ -128,7 +169,6 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.running = Some(process);
         Ok(())
     }
 

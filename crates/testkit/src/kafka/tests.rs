@@ -127,7 +127,7 @@ async fn a_broker_comes_back_with_its_data() {
     broker.kill().expect("it runs");
     assert!(broker.kill().is_err(), "a broker that is dead was killed");
     assert!(
-        super::topics::answers(bootstrap, Duration::from_millis(300)).is_err(),
+        super::topics::answers(bootstrap, 1, Duration::from_millis(300)).is_err(),
         "it answers though killed"
     );
     broker.restart().expect("it comes back");
@@ -135,13 +135,13 @@ async fn a_broker_comes_back_with_its_data() {
 
     broker.stop().expect("it runs");
     assert!(
-        super::topics::answers(bootstrap, Duration::from_millis(300)).is_err(),
+        super::topics::answers(bootstrap, 1, Duration::from_millis(300)).is_err(),
         "it answers though stopped"
     );
     broker.restart().expect("it comes back");
 
     broker.signal("STOP").expect("it runs");
-    let frozen = super::topics::answers(bootstrap, Duration::from_millis(300));
+    let frozen = super::topics::answers(bootstrap, 1, Duration::from_millis(300));
     broker.signal("CONT").expect("it runs");
     assert!(frozen.is_err(), "it answers though frozen");
     put(&producer, "kept", "after").await;

@@ -66,11 +66,28 @@ pub async fn topics(bootstrap: &str) -> Result<Vec<String>> {
     .await?
 }
 
-/// Whether a broker answers within `patience`. Blocks.
-pub(super) fn answers(bootstrap: &str, patience: Duration) -> Result<()> {
+/// Whether a broker answers within `patience` and knows of at least so many, itself included. Blocks.
+pub(super) fn answers(bootstrap: &str, brokers: usize, patience: Duration) -> Result<()> {
     let metadata = consumer(bootstrap)?.fetch_metadata(None, patience)?;
-    ensure!(!metadata.brokers().is_empty(), "no broker has registered yet");
+    let registered = metadata.brokers().len();
+    ensure!(registered >= brokers, "{registered} of {brokers} brokers have registered");
     Ok(())
+}
+
+/// The id of the broker that leads a partition. Blocks.
+pub(super) fn leader(bootstrap: &str, topic: &str, partition: i32) -> Result<i32> {
+    let metadata = consumer(bootstrap)?.fetch_metadata(Some(topic), PATIENCE)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let found = found.and_then(|topic| topic.partitions().iter().find(|one| one.id() == partition));
+    Ok(found.with_context(|| format!("there is no partition {partition} of {topic}"))?.leader())
+}
+
+/// Whether every partition of every topic has all its replicas in sync. Blocks.
+pub(super) fn in_sync(bootstrap: &str) -> Result<bool> {
+    let metadata = consumer(bootstrap)?.fetch_metadata(None, PATIENCE)?;
+    let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    Ok(partitions
+        .all(|partition| partition.leader() >= 0 && partition.isr().len() == partition.replicas().len()))
 }
 
 /// A consumer that commits nothing, belongs to no group that matters and creates no topics.

@@ -232,7 +232,7 @@ pub(super) enum Progressed {
 impl Instance {
     pub(super) fn new(number: usize, disk: Disk, clients: Vec<Client>, letters_to_a: bool) -> Self {
         let config = config();
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new("viaduct");
         let name: Arc<str> = "main".into();
         let naming = [Naming::Kafka, Naming::Nats];
         let (reports, reports_of_lanes) = mpsc::unbounded_channel();
@@ -275,6 +275,7 @@ impl Instance {
             reports: reports_of_lanes,
             telemetry,
             masks: None,
+            reloads: mpsc::unbounded_channel().1,
             validator: None,
             repeats: Repeats::default(),
         };

@@ -1,20 +1,25 @@
 //! The world: everything that may happen, one thing after the other, and what must hold meanwhile.
 
+mod calls;
+mod requests;
+mod words;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use viaduct_poller::simulation::{Call, Step};
-use viaduct_poller::{CallError, FailureKind, GrantedSession, Operation, SubscriptionChange};
 
+use self::words::{call_words, request_words};
 use super::broker::{Answer, Broker, Request, Rules};
 use super::client::Client;
 use super::instance::{
-    AckUnderWay, BROKERS, CallAnswer, CallUnderWay, Disk, Instance, MAX_EVENTS, MAX_IN_FLIGHT, Progressed,
+    AckUnderWay, BROKERS, CallAnswer, CallUnderWay, Disk, Instance, MAX_IN_FLIGHT, Progressed,
 };
-use super::vendor::{AfterDeath, DELAY, Kind, Redelivery, Vendor};
+use super::vendor::{AfterDeath, Kind, Redelivery, Vendor};
 
+/// How long the vendor's tokens are good.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 /// How long the vendor holds a GET that has nothing to return.
 const LONG_POLL: Duration = Duration::from_secs(15);
@@ -238,7 +243,7 @@ impl World {
                     answer: None,
                     orphan: false,
                 };
-                let line = format!("#{} → {name}: {}", flight.by, words(&flight));
+                let line = format!("#{} → {name}: {}", flight.by, request_words(&flight));
                 self.tell(line);
                 self.flights.push(flight);
                 asked = true;
@@ -312,258 +317,6 @@ impl World {
             let held = skipped || self.brokers[sink].holds(&emission.name) || letter(topic);
             (!held).then_some(BROKERS[sink])
         })
-    }
-
-    /// A request arrives, as far as `limit` records where it can end in between.
-    fn arrive(&mut self, at: usize, limit: usize) {
-        let Self { flights, brokers, .. } = self;
-        let flight = &mut flights[at];
-        let broker = &mut brokers[flight.broker];
-        let before = broker.log.len();
-        let owner = broker.owner;
-        let answer = broker.apply(&flight.request, flight.by, limit);
-        let (by, to, number) = (flight.by, flight.broker, flight.number);
-        let claims = matches!(flight.request, Request::Commit { claim: true, .. });
-        let committed = matches!(answer, Answer::Committed(_));
-        let line = format!("{} has request {number} of #{by}: {}", BROKERS[to], answer_words(&answer));
-        flight.answer = Some(answer);
-        if flight.orphan {
-            flights.remove(at);
-        }
-        self.tell(line);
-        if committed && !claims && owner != Some(by) {
-            self.violate(format!("I3: #{by} publishes to {} after another one has taken over", BROKERS[to]));
-        }
-        self.check_stored(to, before);
-    }
-
-    /// Counts and order of what was stored last.
-    fn check_stored(&mut self, to: usize, from: usize) {
-        let mut wrong = None;
-        let broker = &self.brokers[to];
-        for stored in &broker.log[from..] {
-            let (record, by) = (&stored.record, stored.by);
-            let count = broker.counts[&record.message_id];
-            let once = broker.rules != Rules::Plain || (to != 2 && !self.disturbed);
-            if count > 1 && once {
-                wrong = Some(format!("I3: {} holds {} {count} times", BROKERS[to], record.message_id));
-            }
-            if record.message_id != record.event {
-                continue;
-            }
-            let order = self.instances.iter().find(|one| one.number == by);
-            let Some(&order) = order.and_then(|one| one.order.get(&record.event)) else { continue };
-            let place = (to, record.destination.clone(), record.key.clone(), by);
-            let last = self.last.entry(place).or_insert(order);
-            if order < *last && count == 1 {
-                wrong = Some(format!(
-                    "I4: {} came to {} behind a later one of its key",
-                    record.event, BROKERS[to]
-                ));
-            }
-            *last = order.max(*last);
-        }
-        if let Some(wrong) = wrong {
-            self.violate(wrong);
-        }
-    }
-
-    /// The next thing becomes of a request: it arrives, or its answer does.
-    fn advance(&mut self, at: usize, limit: usize) {
-        let Some(flight) = self.flights.get(at) else { return };
-        if flight.answer.is_none() {
-            if !self.brokers[flight.broker].away {
-                self.arrive(at, limit);
-            }
-            return;
-        }
-        let Some(instance) = self.instances.iter_mut().find(|one| one.number == flight.by) else { return };
-        if instance.frozen {
-            return;
-        }
-        let Flight { number, by, broker, answer, .. } = self.flights.remove(at);
-        let Some(answer) = answer else { return };
-        let meaning = instance.clients[broker].answered(answer);
-        self.tell(format!("#{by} hears of request {number}: {meaning}"));
-    }
-
-    /// The answer to a request is lost, and perhaps the request.
-    fn lose(&mut self, at: usize) {
-        let Some(flight) = self.flights.get_mut(at) else { return };
-        let Some(instance) = self.instances.iter_mut().find(|one| one.number == flight.by) else { return };
-        if instance.frozen || flight.orphan {
-            return;
-        }
-        instance.clients[flight.broker].unanswered();
-        let line = format!("#{} hears nothing of request {}", flight.by, flight.number);
-        flight.orphan = true;
-        let late = matches!(flight.request, Request::Commit { .. } | Request::Fence);
-        if flight.answer.is_some() || !late {
-            self.flights.remove(at);
-        }
-        self.disturbed = true;
-        self.tell(line);
-    }
-
-    fn failure(&mut self, at: usize, choice: u8) -> CallError {
-        use FailureKind as K;
-        let kinds = [
-            K::Server,
-            K::Throttled,
-            K::Broken,
-            K::TimedOut,
-            K::Unreadable,
-            K::Unauthorized,
-            K::Refused,
-            K::NotFound,
-        ];
-        let kind = kinds[usize::from(choice & 7)];
-        let retry_after = (choice & 0x30 == 0x30).then(|| Duration::from_secs(u64::from(choice & 15)));
-        if let Some(wait) = retry_after {
-            let instance = &mut self.instances[at];
-            instance.hold_until = instance.hold_until.max(Some(self.now + wait));
-        }
-        let line = format!("#{} hears: {kind:?} {retry_after:?}", self.instances[at].number);
-        self.tell(line);
-        CallError { operation: Operation::Events, kind, retry_after, detail: "it broke".to_owned() }
-    }
-
-    fn expired(&mut self, at: usize, session: viaduct_poller::SessionId) -> CallError {
-        let line = format!("#{} hears: session {} is dead", self.instances[at].number, session.as_str());
-        self.tell(line);
-        self.instances[at].dead.insert(session);
-        CallError {
-            operation: Operation::Events,
-            kind: FailureKind::Expired,
-            retry_after: None,
-            detail: "Invalid or expired session".to_owned(),
-        }
-    }
-
-    /// The vendor does what the call under way asks for.
-    fn serve(&mut self, at: usize) {
-        let Some(under_way) = &self.instances[at].call else { return };
-        if under_way.answer.is_some() {
-            return;
-        }
-        let now = self.now;
-        let answer = match &under_way.call {
-            Call::CreateSession => Ok(CallAnswer::Created(self.vendor.create(now))),
-            Call::ListSubscriptions(session) => {
-                self.vendor.is_subscribed(session).map(CallAnswer::Subscribed)
-            }
-            Call::ChangeSubscription(session, _) => self.vendor.subscribe(session).map(|()| CallAnswer::Done),
-            Call::Poll(session, max) => {
-                self.vendor.get(session, usize::from(*max), now).map(CallAnswer::Events)
-            }
-            Call::DeleteSession(session) => {
-                self.vendor.kill(session);
-                Ok(CallAnswer::Done)
-            }
-        };
-        let answer = answer.unwrap_or(CallAnswer::Expired);
-        let line = format!("the vendor answers #{}: {answer:?}", self.instances[at].number);
-        self.tell(line);
-        if let Some(under_way) = &mut self.instances[at].call {
-            under_way.answer = Some(answer);
-        }
-    }
-
-    /// The call under way comes to its end, well (`None`) or not.
-    fn end_call(&mut self, at: usize, failed: Option<u8>) {
-        self.serve(at);
-        let now = self.now;
-        let Some(CallUnderWay { call, sent, answer }) = self.instances[at].call.take() else { return };
-        let result = match (failed, answer) {
-            (Some(choice), _) => Err(self.failure(at, choice)),
-            (None, Some(CallAnswer::Expired)) => {
-                let session = match &call {
-                    Call::ListSubscriptions(session)
-                    | Call::ChangeSubscription(session, _)
-                    | Call::Poll(session, _)
-                    | Call::DeleteSession(session) => session.clone(),
-                    Call::CreateSession => return,
-                };
-                Err(self.expired(at, session))
-            }
-            (None, answer) => Ok(answer.unwrap_or(CallAnswer::Done)),
-        };
-        let Self { vendor, instances, .. } = self;
-        let instance = &mut instances[at];
-        let Some(poller) = &mut instance.poller else { return };
-        match (call, result) {
-            (Call::CreateSession, result) => {
-                let granted = result.map(|answer| match answer {
-                    CallAnswer::Created(id) => {
-                        GrantedSession { id, inactivity_delay: DELAY, acknowledges: true }
-                    }
-                    other => panic!("{other:?}"),
-                });
-                poller.created(granted, now);
-            }
-            (Call::ListSubscriptions(_), result) => {
-                let changes = result.map(|answer| match answer {
-                    CallAnswer::Subscribed(true) => Vec::new(),
-                    _ => vec![SubscriptionChange::Create(0)],
-                });
-                poller.listed(changes, now);
-            }
-            (Call::ChangeSubscription(..), result) => poller.changed(result.map(|_| ()), now),
-            (Call::DeleteSession(_), result) => poller.deleted(result.map(|_| ()), now),
-            (Call::Poll(session, _), result) => {
-                let entries = result.map(|answer| match answer {
-                    CallAnswer::Events(numbers) => {
-                        let entries = vendor.entries(&numbers);
-                        instance.received.extend(numbers);
-                        entries
-                    }
-                    other => panic!("{other:?}"),
-                });
-                poller.polled(&session, entries, now.duration_since(sent), now);
-            }
-        }
-    }
-
-    fn serve_ack(&mut self, at: usize) {
-        let Self { vendor, instances, .. } = self;
-        let number = instances[at].number;
-        if let Some(ack) = &mut instances[at].ack
-            && ack.answer.is_none()
-        {
-            let answer = vendor.acknowledge(&ack.session, &ack.ids, &ack.known);
-            let line = format!("the vendor has the acknowledgement of #{number}: {answer:?}");
-            ack.answer = Some(answer);
-            self.tell(line);
-        }
-    }
-
-    /// The acknowledgement under way comes to its end.
-    fn end_ack(&mut self, at: usize, failed: Option<u8>) {
-        if failed.is_none() {
-            self.serve_ack(at);
-        }
-        let Some(AckUnderWay { session, ids, answer, .. }) = self.instances[at].ack.take() else { return };
-        let result = match (failed, answer) {
-            (Some(choice), _) => Err(self.failure(at, choice)),
-            (None, Some(Ok(answer))) => Ok(answer),
-            (None, _) => Err(self.expired(at, session.clone())),
-        };
-        let now = self.now;
-        if let Some(poller) = &mut self.instances[at].poller {
-            poller.acknowledged(&session, &ids, result, now);
-        }
-    }
-
-    fn end_refresh(&mut self, at: usize, failed: Option<u8>) {
-        let Some(sent) = self.instances[at].refreshing.take() else { return };
-        let result = match failed {
-            Some(choice) => Err(self.failure(at, choice)),
-            None => Ok(TOKEN_LIFETIME),
-        };
-        let now = self.now;
-        if let Some(poller) = &mut self.instances[at].poller {
-            poller.refreshed(sent, result, now);
-        }
     }
 
     fn emit(&mut self, choice: u8) {
@@ -765,43 +518,5 @@ impl World {
                 self.violate(format!("I1: event {event} is not in {sink}"));
             }
         }
-    }
-}
-
-fn words(flight: &Flight) -> String {
-    let what = match &flight.request {
-        Request::Fence => "fence".to_owned(),
-        Request::Read => "read the checkpoint".to_owned(),
-        Request::Commit { claim: true, .. } => "claim".to_owned(),
-        Request::Commit { records, .. } | Request::Append(records) => {
-            let names: Vec<&str> = records.iter().map(|record| &*record.message_id).collect();
-            format!("store {names:?}")
-        }
-    };
-    format!("request {}, {what}", flight.number)
-}
-
-fn answer_words(answer: &Answer) -> String {
-    match answer {
-        Answer::Read(sequence, None) => format!("at {sequence} stands nothing"),
-        Answer::Read(sequence, Some(found)) => {
-            let pages = found.pages.iter().map(|(page, text)| (page, String::from_utf8_lossy(text)));
-            let pages: Vec<_> = pages.collect();
-            format!("at {sequence} stands {} {pages:?}", String::from_utf8_lossy(&found.text))
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn call_words(call: &Call) -> String {
-    match call {
-        Call::CreateSession => "POST session".to_owned(),
-        Call::ListSubscriptions(session) => format!("GET subscriptions of {}", session.as_str()),
-        Call::ChangeSubscription(session, _) => format!("POST subscription of {}", session.as_str()),
-        Call::Poll(session, max) => {
-            debug_assert!(*max <= MAX_EVENTS);
-            format!("GET {max} events of {}", session.as_str())
-        }
-        Call::DeleteSession(session) => format!("DELETE session {}", session.as_str()),
     }
 }

@@ -1,4 +1,4 @@
-//! How long a batch takes, at least once and exactly once: `cargo run --release -p viaduct-sink-nats --example latency`.
+//! How long a batch takes, at least once and exactly once: `cargo run --release -p viaduct-sink-nats --example nats_latency`.
 //!
 //! One server on loopback with file storage, one source, batches of 1 KB records one after the other. The server is
 //! the one of the tests, or the one that `VIADUCT_TEST_NATS` names.

@@ -1,7 +1,7 @@
 //! How long a batch takes until it is confirmed, at least once and exactly once:
 //!
 //! ```text
-//! cargo run --release -p viaduct-sink-kafka --example latency -- [HOST:PORT]
+//! cargo run --release -p viaduct-sink-kafka --example kafka_latency -- [HOST:PORT]
 //! ```
 //!
 //! Prints medians over 300 batches of 200 records of 1 KB for one topic of three partitions. Without an address it starts a
