@@ -76,7 +76,12 @@ impl FieldNames {
 
     /// The member that a name literal (with its quotes) names.
     fn find(&self, literal: &str) -> Option<usize> {
-        self.members.iter().position(|known| json::is_name(literal, known))
+        let plain = json::inner(literal);
+        if memchr::memchr(b'\\', plain.as_bytes()).is_none() {
+            return self.members.iter().position(|known| **known == *plain);
+        }
+        let decoded = json::decode(literal);
+        self.members.iter().position(|known| **known == *decoded)
     }
 }
 
