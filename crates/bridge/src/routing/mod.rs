@@ -212,7 +212,8 @@ pub(crate) fn event_name(org: &str, id: &str, hash: ContentHash) -> Arc<str> {
     name.push('.');
     // Made for every event: formatting would take as long as all the rest of it.
     let hash = hash.as_u128();
-    name.extend((64..128).step_by(4).rev().map(|shift| char::from(HEX[(hash >> shift) as usize & 15])));
+    let digits: [u8; 16] = std::array::from_fn(|place| HEX[(hash >> (124 - 4 * place)) as usize & 15]);
+    name.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     name.into()
 }
 
