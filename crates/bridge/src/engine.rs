@@ -95,9 +95,6 @@ pub(crate) struct Summary {
     pub(crate) unacknowledged: usize,
 }
 
-/// Between the starts of two sources. Thousands at once would take the memory of all their handshakes together, and find
-/// their vendor unprepared.
-const SPACING: Duration = Duration::from_millis(1);
 /// How long best-effort sinks may go on publishing when everything else is done.
 const BEST_EFFORT_GRACE: Duration = Duration::from_secs(1);
 /// How long closing the sinks may take.
@@ -146,8 +143,8 @@ impl Engine {
             engine.watchers.spawn(sink.clone().watch());
         }
         engine.watchers.spawn(engine.telemetry.clone().keep_time());
-        for (number, source) in (0..).zip(&config.sources) {
-            engine.start_source(source, SPACING * number, config, &last_resort)?;
+        for source in &config.sources {
+            engine.start_source(source, config, &last_resort)?;
         }
         engine.sinks.push(last_resort);
         Ok(engine)
@@ -156,7 +153,6 @@ impl Engine {
     fn start_source(
         &mut self,
         source: &crate::config::Source,
-        wait: Duration,
         config: &Config,
         last_resort: &Arc<SinkHandle>,
     ) -> Result<(), Failure> {
@@ -252,12 +248,8 @@ impl Engine {
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
             // Nothing is polled before every sink knows what it holds of the source, and knows whose it is.
-            let ready = async {
-                tokio::time::sleep(wait).await;
-                checkpoints.claim().await
-            };
             let claimed = tokio::select! {
-                claimed = ready => claimed,
+                claimed = checkpoints.claim() => claimed,
                 () = stop.cancelled() => return TaskEnd::Poller(name, Ok(Finished::Stopped { unacknowledged: 0 })),
             };
             match claimed {
