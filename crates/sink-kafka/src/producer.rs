@@ -1,12 +1,11 @@
 //! The producers and their replacement. Everything that owns a librdkafka producer is here.
 //!
-//! Usually all records go through the **pipelined** lane: many records in a batch, several batches under way. (Many at
-//! once go through a twin of it, the **gathering** lane, which differs in its linger alone.) A broker takes or refuses a
-//! batch as a whole, so one record that is too large or invalid makes its neighbours fail with it, and later batches of the
-//! same partition must not be written before these come again. `enable.gapless.guarantee` sees to that: the producer stops
-//! for good ("fatal error"), what it held fails, and a new one takes its place. The topic then goes through the **one by
-//! one** lane for a while ([`crate::isolation`]), where a batch holds one record, so that the broker's answer is about that
-//! record and a refusal concerns nobody else.
+//! There are two lanes. Usually all records go through the **pipelined** one: many records in a batch, several batches
+//! under way. A broker takes or refuses a batch as a whole, so one record that is too large or invalid makes its
+//! neighbours fail with it, and later batches of the same partition must not be written before these come again.
+//! `enable.gapless.guarantee` sees to that: the producer stops for good ("fatal error"), what it held fails, and a new
+//! one takes its place. The topic then goes through the **one by one** lane for a while ([`crate::isolation`]), where a
+//! batch holds one record, so that the broker's answer is about that record and a refusal concerns nobody else.
 //!
 //! An idempotent producer can also break by itself (a broker lost track of it, KIP-360). That is the same event and has
 //! the same cure. It is replaced once, however many publishes notice.
@@ -33,12 +32,6 @@ use crate::vitals::Vitals;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a broken producer waits for the answers to what is on its way to a broker, before it calls them lost.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// A new producer has its connections and its id after this time, if the brokers are there.
-const CONNECTED: Duration = Duration::from_secs(2);
-/// As many records at once are worth the wait of [`Lane::Gathering`]; a few are on their way at once.
-const MANY: usize = 50;
-/// How long a batch of [`Lane::Gathering`] waits for the rest of it: longer than handing over takes.
-const GATHERING_MS: &str = "1";
 /// Batches are not made smaller than this.
 const SMALLEST_BATCH: usize = 16 * 1024;
 
@@ -47,9 +40,6 @@ const SMALLEST_BATCH: usize = 16 * 1024;
 pub(crate) enum Lane {
     /// Many records in a batch; the first refused batch ends the producer.
     Pipelined,
-    /// The same for many records at once: a batch waits a moment for the rest of them. Without that, the first few records
-    /// leave alone, in a request each, while the rest is still being handed over.
-    Gathering,
     /// One record in a batch; a refused record ends nothing.
     OneByOne,
 }
@@ -59,13 +49,11 @@ pub(crate) struct Producers {
     config: ClientConfig,
     vitals: Arc<Vitals>,
     tokens: Option<Arc<Tokens>>,
-    lanes: [Mutex<Option<Arc<Generation>>>; 3],
+    lanes: [Mutex<Option<Arc<Generation>>>; 2],
     /// Held while a producer is made.
     making: tokio::sync::Mutex<()>,
     made: AtomicU64,
     batch_bytes: AtomicUsize,
-    /// The gathering lane's producer is being made.
-    aside: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -81,11 +69,10 @@ impl Producers {
             config,
             vitals,
             tokens,
-            lanes: [Mutex::default(), Mutex::default(), Mutex::default()],
+            lanes: [Mutex::default(), Mutex::default()],
             making: tokio::sync::Mutex::default(),
             made: AtomicU64::new(0),
             batch_bytes: AtomicUsize::new(batch_bytes),
-            aside: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         }
     }
@@ -101,7 +88,6 @@ impl Producers {
         let lane = match lane {
             Lane::Pipelined => &self.lanes[0],
             Lane::OneByOne => &self.lanes[1],
-            Lane::Gathering => &self.lanes[2],
         };
         lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,12 +126,9 @@ impl Producers {
     fn make(&self, lane: Lane) -> Result<Arc<Generation>, KafkaError> {
         let mut config = self.config.clone();
         match lane {
-            Lane::Pipelined | Lane::Gathering => {
+            Lane::Pipelined => {
                 config.set("enable.gapless.guarantee", "true");
                 config.set("batch.size", self.batch_bytes.load(Ordering::Relaxed).to_string());
-                if lane == Lane::Gathering {
-                    config.set("linger.ms", GATHERING_MS);
-                }
             }
             Lane::OneByOne => {
                 config.set("batch.num.messages", "1");
@@ -154,30 +137,6 @@ impl Producers {
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let context = Context::new(Arc::clone(&self.vitals), self.tokens.clone());
         Generation::start(&config, lane, number, context).map(Arc::new)
-    }
-
-    /// The lane of so many records at once, of which nothing else is known. A `linger.ms` of the user's own decides for
-    /// all of them.
-    ///
-    /// Nobody waits for the gathering lane: its producer is made aside, and used when it has had time to connect.
-    pub(crate) fn usual_lane(self: &Arc<Self>, records: usize) -> Lane {
-        if records < MANY || self.config.get("linger.ms") != Some("0") {
-            return Lane::Pipelined;
-        }
-        match self.usable(Lane::Gathering) {
-            Some(generation) if generation.since.elapsed() >= CONNECTED => return Lane::Gathering,
-            Some(_) => {}
-            None if self.aside.swap(true, Ordering::AcqRel) => {}
-            None => {
-                let producers = Arc::clone(self);
-                tokio::spawn(async move {
-                    // Where none can be made, the other lane tells.
-                    let _ = producers.current(Lane::Gathering).await;
-                    producers.aside.store(false, Ordering::Release);
-                });
-            }
-        }
-        Lane::Pipelined
     }
 
     /// How many bytes of records go into one batch at most.
@@ -195,7 +154,7 @@ impl Producers {
 
     /// Records handed over whose fate is not known yet, on all lanes.
     pub(crate) fn waiting(&self) -> usize {
-        [Lane::Pipelined, Lane::Gathering, Lane::OneByOne].map(|lane| self.waiting_on(lane)).iter().sum()
+        [Lane::Pipelined, Lane::OneByOne].map(|lane| self.waiting_on(lane)).iter().sum()
     }
 
     /// The same on one lane.
@@ -214,7 +173,6 @@ impl Producers {
         self.closed.store(true, Ordering::Release);
         let _making = self.making.lock().await;
         self.retire(Lane::Pipelined);
-        self.retire(Lane::Gathering);
         self.retire(Lane::OneByOne);
     }
 }
@@ -224,7 +182,6 @@ pub(crate) struct Generation {
     pub(crate) lane: Lane,
     /// Taken out only when it ends.
     producer: Option<Arc<BaseProducer<Context>>>,
-    since: Instant,
     ended: Arc<AtomicBool>,
 }
 
@@ -246,7 +203,7 @@ impl Generation {
             })
             .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
         debug!(number, ?lane, "a Kafka producer starts");
-        Ok(Self { lane, producer: Some(producer), since: Instant::now(), ended })
+        Ok(Self { lane, producer: Some(producer), ended })
     }
 
     /// The producer itself.

@@ -138,7 +138,7 @@ impl AtLeastOnce {
         if !self.isolation.any(now) && self.producers.waiting_on(Lane::OneByOne) == 0 {
             self.producers.retire(Lane::OneByOne);
         }
-        self.producers.usual_lane(records.len())
+        Lane::Pipelined
     }
 
     /// A record that librdkafka accepted and then gave back.
@@ -153,7 +153,7 @@ impl AtLeastOnce {
             }
             (no @ Verdict::NotPermitted, lane) => {
                 self.topics.forget(topic);
-                if lane != Lane::OneByOne {
+                if lane == Lane::Pipelined {
                     self.isolation.begin(topic, now);
                 } else {
                     self.isolation.prolong(topic, None, now);
@@ -161,10 +161,8 @@ impl AtLeastOnce {
                 no.outcome(topic, code)
             }
             // librdkafka's own trouble, not an answer of a broker.
-            (no @ Verdict::Transient, Lane::Pipelined | Lane::Gathering) if (code as i32) < 0 => {
-                no.outcome(topic, code)
-            }
-            (no, Lane::Pipelined | Lane::Gathering) => {
+            (no @ Verdict::Transient, Lane::Pipelined) if (code as i32) < 0 => no.outcome(topic, code),
+            (no, Lane::Pipelined) => {
                 self.isolation.begin(topic, now);
                 let batch_bytes = self.producers.batch_bytes();
                 if no == Verdict::TooLarge && size(record) <= batch_bytes {
