@@ -9,9 +9,11 @@
 
 mod commands;
 mod dead_letters;
+mod dlq;
 mod faults;
 mod kit;
 mod main_path;
+mod online;
 mod operating;
 mod outage;
 mod records;
@@ -22,4 +24,7 @@ mod service;
 mod session;
 mod state;
 mod subscriptions;
+mod tap;
+mod tls;
+mod tracing;
 mod v2;

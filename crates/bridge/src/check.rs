@@ -1,5 +1,6 @@
 //! `viaduct check`: everything that is wrong with a configuration, or what a right one means.
 
+mod online;
 mod routes;
 mod summary;
 #[cfg(test)]
@@ -16,6 +17,18 @@ use self::summary::Summary;
 use crate::cli::CheckArgs;
 use crate::config::{LoadInput, Mistake, Mistakes, load};
 use crate::exit::{Exit, Failure};
+
+/// Checks, with `online` against what is really there.
+///
+/// # Errors
+/// Those of [`check`] and of [`online::online`].
+pub(crate) async fn check_online(args: &CheckArgs, out: &mut impl Write) -> Result<(), Failure> {
+    match load(args.config.load_input()?) {
+        Ok(loaded) => online::online(&loaded, args.strict, args.json, out).await,
+        // As without `--online`.
+        Err(_) => check(args, out),
+    }
+}
 
 /// Checks without a network: prints what the configuration means and what is doubtful about it.
 ///

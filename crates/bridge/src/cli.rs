@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use url::Url;
 use viaduct_simulator::SimulateArgs;
 
-use crate::config::LoadInput;
+use crate::config::{LoadInput, Pattern};
+use crate::dlq::DlqCommand;
 use crate::exit::{Exit, Failure};
 
 /// Where `viaduct simulate` listens unless told otherwise, and where `viaduct init --simulator` looks for it.
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     /// Run the vendor's simulator alone, to develop against
     Simulate(Box<SimulateArgs>),
     /// Read the configuration and report everything that is wrong with it
+    ///
+    /// With --online also everything that it names: the vendor, the brokers, topics and streams, permissions, durability.
     Check(CheckArgs),
     /// Write a commented configuration file
     Init(InitArgs),
@@ -64,6 +67,12 @@ pub(crate) enum Command {
         /// What to do with them.
         #[command(subcommand)]
         command: SubscriptionsCommand,
+    },
+    /// List, show and replay dead letters
+    Dlq {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: DlqCommand,
     },
     /// Print schemas: of the configuration, of the events, of the topics and subjects
     Schema {
@@ -259,10 +268,15 @@ pub(crate) struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Try everything that the configuration names, and say whether the guarantee holds
+    ///
+    /// Works in a session of its own, which is deleted again, and fetches no events: a running bridge is not disturbed.
+    #[arg(long, conflicts_with = "routes")]
+    pub(crate) online: bool,
     /// Show where each of the documented event types would go
     #[arg(long)]
     pub(crate) routes: bool,
-    /// Treat warnings as mistakes (exit 78)
+    /// Treat warnings as mistakes (exit 78); with --online also what cannot be verified
     #[arg(long)]
     pub(crate) strict: bool,
     /// Print JSON
@@ -304,6 +318,18 @@ pub(crate) struct TapArgs {
     /// Print each event as a line of JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show the records themselves: destination, key, headers, value; covered unless the bridge has admin.records = "clear"
+    #[arg(long)]
+    pub(crate) records: bool,
+    /// Only events of this source
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+    /// Only events whose type fits, as in 'engagementCenter.*'
+    #[arg(long = "type", value_name = "PATTERN", value_parser = pattern)]
+    pub(crate) event_type: Option<String>,
+    /// Only what goes to this sink
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: Option<String>,
     /// End after this many events [default: none]
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) events: Option<u64>,
@@ -350,6 +376,11 @@ fn rate(text: &str) -> Result<f64, String> {
         Ok(rate) if rate > 0.0 && rate.is_finite() => Ok(rate),
         _ => Err("write a number above 0".to_owned()),
     }
+}
+
+/// A pattern that some event type may match.
+fn pattern(text: &str) -> Result<String, String> {
+    Pattern::parse(text).map(|pattern| pattern.as_str().to_owned()).map_err(|error| error.to_string())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -7,6 +7,7 @@
 //! - `text dry-run`: what `viaduct run --dry-run` prints of these events.
 //! - `text routes`: lines of what `viaduct check --routes` prints; `…` stands for others.
 //! - `text check`: the mistakes or warnings of the configuration.
+//! - `text`: for people alone.
 //!
 //! With `VIADUCT_UPDATE_DOCS=1` the pages are written anew instead.
 
@@ -15,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use viaduct_poller::{ApiVersion, Entry, parse_entry};
 
 use crate::check::routes_of;
@@ -36,6 +38,9 @@ api_key = "hunter2"
 const LAKE: &str = "[sink.lake]\ntype = \"kafka\"\nbootstrap_servers = \"localhost:9092\"\n";
 const BUS: &str = "[sink.bus]\ntype = \"nats\"\nurl = \"nats://localhost:4222\"\nstream = \"VIA\"\n";
 const ARCHIVE: &str = "[sink.archive]\ntype = \"file\"\ndir = \"./events\"\n";
+
+/// When the examples happen: 2026-01-05T09:30:00Z.
+const NOW: Timestamp = Timestamp::constant(1_767_605_400, 0);
 
 /// A fenced block.
 struct Block<'p> {
@@ -144,10 +149,11 @@ fn run(page: &str, name: &str) -> String {
                 let config = &right().config;
                 let masks = config.mask.as_ref().map(|_| masks(config));
                 let mut shower = Shower::new(config, &config.sources[0], masks.flatten());
-                let shown = entries.iter().map(|entry| shower.show(entry.clone(), "s-1"));
+                let shown = entries.iter().map(|entry| shower.show(entry.clone(), "s-1", NOW));
                 shown.collect::<String>().trim_end().to_owned() + "\n"
             }
             "text routes" => excerpt(block.text, &routes_of(&right().config)),
+            "text" => block.text.to_owned(),
             "text check" => complaints(&config),
             other => panic!("{place}: nothing is known of a block `{other}`"),
         };
@@ -186,6 +192,11 @@ fn the_examples_of_records_are_right() {
 #[test]
 fn the_examples_of_routes_are_right() {
     page("routes.md");
+}
+
+#[test]
+fn the_examples_of_tracing_are_right() {
+    page("tracing.md");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod show;
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -117,7 +118,7 @@ async fn show(
     while let Some(delivered) = deliveries.next().await {
         for Delivery { entry, token } in delivered.items {
             if held.len() < room {
-                let text = shower.show(entry, delivered.session.as_str());
+                let text = shower.show(entry, delivered.session.as_str(), Timestamp::now());
                 match print(&text) {
                     Ok(()) => {}
                     // Whoever was reading has seen enough.

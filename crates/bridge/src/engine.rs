@@ -15,14 +15,15 @@ use viaduct_poller::{Finished, Parts, Poller, PollerError, Spool};
 use viaduct_sink::{Fatal, Owner};
 
 use crate::checkpoints::{KeptSession, SourceCheckpoints};
-use crate::config::{Api, Config, DeadLetter};
+use crate::config::{Api, Config, DeadLetter, RefusedAfter};
+use crate::durability::{self, Demands};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::lane::Lane;
 use crate::pipeline::repeats::Repeats;
 use crate::pipeline::settle::MAX_SINKS;
 use crate::pipeline::source::{Rules, SinkLane, Source};
 use crate::routing::{DeadLetterRoute, Masks, Router};
-use crate::sinks::{self, SinkHandle};
+use crate::sinks::{self, Destinations, SinkHandle};
 use crate::source_settings::{self, Credentials};
 use crate::state::StateDir;
 use crate::telemetry::{SourceObserver, Telemetry};
@@ -41,6 +42,7 @@ pub(crate) struct Engine {
     sinks: Vec<Arc<SinkHandle>>,
     unacknowledged: usize,
     reloader: Reloader,
+    demands: Arc<Demands>,
     masks: Option<Arc<Masks>>,
     _state: StateDir,
 }
@@ -86,6 +88,8 @@ enum TaskEnd {
     Poller(Arc<str>, Result<Finished, PollerError>),
     Source,
     Lane(Arc<str>, Result<(), Fatal>),
+    /// The destinations are not what the configuration demands.
+    Refused(Failure),
 }
 
 /// How a bridge ended that nothing went wrong with.
@@ -116,7 +120,7 @@ impl Engine {
             ));
         }
         let masks = Masks::of(config)?;
-        let telemetry = Telemetry::new(&config.bridge.name);
+        let telemetry = Telemetry::of(config)?;
         let owner = Owner::random();
         let mut sinks = Vec::with_capacity(config.sinks.len());
         for index in config.sink_indices() {
@@ -124,6 +128,11 @@ impl Engine {
             telemetry.add_sink(handle.clone());
             sinks.push(handle);
         }
+        let demands = Demands::of(config, &sinks);
+        let looked_at = config.sink_indices().zip(&sinks);
+        let looked_at =
+            looked_at.map(|(index, sink)| (sink.clone(), Destinations::of(config, index).names()));
+        let looked_at = looked_at.collect();
         let mut engine = Self {
             tasks: JoinSet::new(),
             best_effort: JoinSet::new(),
@@ -133,16 +142,19 @@ impl Engine {
             sinks,
             unacknowledged: 0,
             reloader: Reloader::default(),
+            demands,
             masks,
             _state: state,
         };
-        let last_resort = sinks::local_dead_letters(&engine._state.dead_letters())?;
+        let last_resort = sinks::local_dead_letters(&engine._state.dead_letters(), RefusedAfter::Never)?;
         // A disk that is full holds acknowledgements back like any other sink that takes nothing.
         engine.telemetry.add_sink(last_resort.clone());
         for sink in engine.sinks.iter().chain([&last_resort]) {
             engine.watchers.spawn(sink.clone().watch());
         }
+        engine.watchers.spawn(engine.telemetry.clone().remind_of_dangers());
         engine.watchers.spawn(engine.telemetry.clone().keep_time());
+        engine.watchers.spawn(durability::look_at_all(looked_at));
         for source in &config.sources {
             engine.start_source(source, config, &last_resort)?;
         }
@@ -246,15 +258,20 @@ impl Engine {
             TaskEnd::Source
         });
         let stop = self.stop.clone();
+        let demands = self.demands.clone();
         self.tasks.spawn(async move {
-            // Nothing is polled before every sink knows what it holds of the source, and knows whose it is.
+            // Nothing is polled before every sink knows what it holds of the source, and knows whose it is; and nothing is
+            // claimed in a destination that is not to be published to.
             let claimed = tokio::select! {
-                claimed = checkpoints.claim() => claimed,
+                claimed = async {
+                    demands.met().await.map_err(TaskEnd::Refused)?;
+                    checkpoints.claim().await.map_err(|(sink, fatal)| TaskEnd::Lane(sink, Err(fatal)))
+                } => claimed,
                 () = stop.cancelled() => return TaskEnd::Poller(name, Ok(Finished::Stopped { unacknowledged: 0 })),
             };
             match claimed {
                 Ok(()) => TaskEnd::Poller(name, poller.run(stop).await),
-                Err((sink, fatal)) => TaskEnd::Lane(sink, Err(fatal)),
+                Err(end) => end,
             }
         });
         Ok(())
@@ -280,6 +297,14 @@ impl Engine {
     /// # Errors
     /// What ends a bridge: refused credentials at the start, a sink that can never publish again, our bug.
     pub(crate) async fn run(&mut self) -> Result<Summary, Failure> {
+        let ended = self.run_tasks().await;
+        if let Some(traces) = &self.telemetry.traces {
+            traces.close().await;
+        }
+        ended
+    }
+
+    async fn run_tasks(&mut self) -> Result<Summary, Failure> {
         while let Some(ended) = self.tasks.join_next().await {
             let ended = ended.map_err(|error| {
                 Failure::new(
@@ -290,6 +315,7 @@ impl Engine {
             })?;
             match ended {
                 TaskEnd::Source | TaskEnd::Lane(_, Ok(())) => {}
+                TaskEnd::Refused(failure) => return Err(failure),
                 TaskEnd::Poller(source, Ok(Finished::Stopped { unacknowledged })) => {
                     info!(%source, unacknowledged, "source stopped");
                     self.unacknowledged += unacknowledged;

@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Ok = 0,
     /// The command line is wrong.
     Usage = 64,
+    /// The data is not as it has to be.
+    DataErr = 65,
     /// A service that the command needs does not answer.
     Unavailable = 69,
     /// A bug of this program.
@@ -43,6 +45,11 @@ impl Failure {
     /// A failure; `message` names what failed and where, `hint` what to do next (empty: nothing beyond the message).
     pub(crate) fn new(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: hint.into() }
+    }
+
+    /// What failed, and what to do next.
+    pub(crate) fn parts(&self) -> (&str, &str) {
+        (&self.message, &self.hint)
     }
 
     /// The code with which the process ends.

@@ -281,6 +281,13 @@ dir = "./viaduct-state"
 [admin]
 # /livez /readyz /metrics /status; "off" for none.
 listen = "127.0.0.1:9464"
+# What `viaduct tap --records` sees: "masked" or "clear". The port has no authentication.
+#records = "masked"
+
+# Spans for OpenTelemetry, and `traceparent` in records.
+#[tracing]
+#otlp_endpoint = "http://localhost:4318"
+#sample_ratio = 1.0
 
 [log]
 #level = "info"

@@ -9,11 +9,14 @@ mod checkpoints;
 mod cli;
 mod config;
 mod console;
+mod danger;
 mod demo;
+mod dlq;
 #[cfg(test)]
 mod docs;
 mod documented;
 mod dry_run;
+mod durability;
 mod engine;
 mod exit;
 #[doc(hidden)]
@@ -27,6 +30,7 @@ mod routing;
 mod run;
 mod schema;
 mod service;
+mod shown;
 mod signals;
 mod simulate;
 mod sinks;
@@ -75,6 +79,9 @@ fn command(command: Command) -> Result<(), Failure> {
         }
         Command::Demo(args) => block_on(demo::demo(&args)),
         Command::Simulate(args) => block_on(simulate::simulate(*args)),
+        Command::Check(args) if args.online => {
+            block_on(async { check::check_online(&args, &mut stdout()).await })
+        }
         Command::Check(args) => check::check(&args, &mut stdout()),
         Command::Init(args) => init::init(&args, &mut stdout()),
         Command::Status(args) => block_on(console::status(&args)),
@@ -84,6 +91,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Subscriptions { command } => {
             block_on(async { subscriptions::subscriptions(&command, &mut stdout()).await })
         }
+        Command::Dlq { command } => block_on(async { dlq::dlq(&command, &mut stdout()).await }),
         Command::Schema { command } => schema::schema(&command, &mut stdout()),
     }
 }

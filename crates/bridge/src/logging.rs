@@ -26,12 +26,12 @@ impl std::fmt::Debug for LogLevel {
 }
 
 fn filter(level: &str) -> EnvFilter {
-    let filter = EnvFilter::new(level);
-    // The NATS client tells every step of a connection, and every try in an outage as an error; the sink tells what matters.
-    match "async_nats=off".parse() {
-        Ok(quiet) if !level.contains("async_nats") => filter.add_directive(quiet),
-        _ => filter,
-    }
+    // The NATS client tells every step of a connection, and every try in an outage as an error; so does whoever verifies
+    // certificates. The sink and the poller tell what matters.
+    let quiet =
+        ["async_nats", "rustls_platform_verifier"].into_iter().filter(|target| !level.contains(target));
+    let quiet = quiet.filter_map(|target| format!("{target}=off").parse().ok());
+    quiet.fold(EnvFilter::new(level), EnvFilter::add_directive)
 }
 
 /// Starts logging for the rest of the process.

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use viaduct_poller as poller;
 
 use crate::config::{self, SecretRef};
+use crate::danger;
 
 /// The settings of one source.
 pub(crate) fn of(source: &config::Source) -> poller::SourceSettings {
@@ -35,6 +36,10 @@ pub(crate) fn of(source: &config::Source) -> poller::SourceSettings {
                 config::ClientAuth::Basic => poller::ClientAuth::Basic,
                 config::ClientAuth::Post => poller::ClientAuth::Post,
             },
+        },
+        tls: poller::TlsSettings {
+            ca_file: source.tls.ca_file.clone(),
+            verifier: source.tls.accept_invalid_certificates.then(danger::accept_any),
         },
         session: poller::SessionSettings {
             inactivity_delay: session.inactivity_delay,

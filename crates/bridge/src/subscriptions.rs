@@ -261,28 +261,30 @@ impl<'s> Vendor<'s> {
 
     fn failure(&self, error: &CallError) -> Failure {
         let name = &self.source.name;
-        let (exit, hint) = match error.kind {
-            FailureKind::Credentials
-            | FailureKind::Unauthorized
-            | FailureKind::Forbidden
-            | FailureKind::Secret => (
+        let (exit, hint) = match error.retry_after {
+            _ if refuses_credentials(error) => (
                 Exit::NoPerm,
                 format!("check client_id, client_secret, api_key and scope in [source.{name}.auth]"),
             ),
-            _ => match error.retry_after {
-                Some(wait) => (Exit::Unavailable, format!("try again in {} seconds", wait.as_secs().max(1))),
-                None => (
-                    Exit::Unavailable,
-                    format!("check api_url and token_url in [source.{name}], or try again"),
-                ),
-            },
+            Some(wait) => (Exit::Unavailable, format!("try again in {} seconds", wait.as_secs().max(1))),
+            None => {
+                (Exit::Unavailable, format!("check api_url and token_url in [source.{name}], or try again"))
+            }
         };
         Failure::new(exit, format!("source {name}: {error}"), hint)
     }
 }
 
+/// Whether the vendor says no to who is asking, or that cannot even be said because a secret cannot be read.
+pub(crate) fn refuses_credentials(error: &CallError) -> bool {
+    matches!(
+        error.kind,
+        FailureKind::Credentials | FailureKind::Unauthorized | FailureKind::Forbidden | FailureKind::Secret
+    )
+}
+
 /// A "no" to this subscription, while others may do better.
-fn concerns_the_subscription(error: &CallError) -> bool {
+pub(crate) fn concerns_the_subscription(error: &CallError) -> bool {
     matches!(error.kind, FailureKind::Refused | FailureKind::NotFound | FailureKind::Forbidden)
 }
 

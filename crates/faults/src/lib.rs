@@ -26,9 +26,9 @@ pub enum Moment {
     AfterPublish,
     /// The transaction or the batch is committed (file: synced); nobody has been told yet.
     AfterCommit,
-    /// An acknowledgement is about to be sent.
+    /// An acknowledgement is about to be sent; in a replay of dead letters: a mark is about to be written.
     BeforeAcknowledge,
-    /// The vendor has answered an acknowledgement; nobody has been told yet.
+    /// The vendor has answered an acknowledgement; nobody has been told yet. In a replay: the mark is durable.
     AfterAcknowledge,
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use viaduct_poller::{
     ApiVersion, AuthSettings, ClientAuth, DurabilityProof, Finished, MemoryStore, NoObserver, OnShutdown,
-    Parts, Poller, RealmIn, RetrySettings, Secret, SessionSettings, SourceSettings,
+    Parts, Poller, RealmIn, RetrySettings, Secret, SessionSettings, SourceSettings, TlsSettings,
 };
 use viaduct_simulator::{Rate, Settings, Simulator};
 
@@ -49,6 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             realm_in: RealmIn::Form,
             client_auth: ClientAuth::Basic,
         },
+        tls: TlsSettings::default(),
         session: SessionSettings {
             inactivity_delay: Duration::from_secs(120),
             resume: false,

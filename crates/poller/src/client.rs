@@ -78,9 +78,9 @@ impl VendorClient {
     pub fn new(settings: SourceSettings, observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
         settings.check()?;
         Ok(Self {
-            caller: Caller::new(observer.clone())?,
-            acknowledgements: Caller::new(observer.clone())?,
-            tokens: Caller::for_tokens(observer)?,
+            caller: Caller::new(observer.clone(), &settings.tls)?,
+            acknowledgements: Caller::new(observer.clone(), &settings.tls)?,
+            tokens: Caller::for_tokens(observer, &settings.tls)?,
             settings: Arc::new(settings),
         })
     }

@@ -63,6 +63,8 @@ pub struct Delivery {
 pub struct Deliveries {
     /// The session they came in.
     pub session: SessionId,
+    /// The [`crate::Observation::Polled`] that brought them; `None` where they were read back from the spool.
+    pub poll: Option<u64>,
     /// At least one.
     pub items: Vec<Delivery>,
 }

@@ -67,6 +67,30 @@ pub enum FailureKind {
     Spool,
 }
 
+impl FailureKind {
+    /// A label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "session_expired",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::Server => "server_error",
+            Self::Broken => "connection_broken",
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timeout",
+            Self::Unreadable => "unreadable",
+            Self::TooLarge => "too_large",
+            Self::Credentials => "credentials",
+            Self::Secret => "secret",
+            Self::Spool => "spool",
+        }
+    }
+}
+
 /// Longest `Retry-After` that is obeyed: a nonsensical value must not silence a source for days.
 pub(crate) const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use crate::delivery::{AckToken, Deliveries, Delivery, Ends, Settled};
 use crate::event::{Entry, Identity};
+use crate::failure::FailureKind;
 use crate::ledger::{Confirmed, Ledger, Receipt, Settlement};
 use crate::observe::{Observation, Observer};
 use crate::settings::{ApiVersion, SourceSettings};
@@ -69,6 +70,8 @@ pub(crate) struct HandOut {
     /// `None` once polling is over.
     deliveries: Option<mpsc::UnboundedSender<Deliveries>>,
     ends: Arc<Ends>,
+    /// How many GETs were answered.
+    polls: u64,
     told_no_room: bool,
     end_event_done: bool,
     turns: VecDeque<Turn>,
@@ -97,6 +100,7 @@ impl HandOut {
             observer,
             deliveries: Some(deliveries),
             ends,
+            polls: 0,
             told_no_room: false,
             end_event_done: false,
             turns: spooled.iter().map(|&waiting| Turn { waiting, not_before: None }).collect(),
@@ -107,31 +111,35 @@ impl HandOut {
         }
     }
 
-    /// A v3 response.
-    pub(crate) fn take(&mut self, session: &SessionId, entries: Vec<Entry>, now: Instant) -> Taken {
-        self.hand_out(session, entries, None, now)
-    }
-
-    /// A v2 response that was just spooled: handed out, or left for its turn.
-    pub(crate) fn take_spooled(
+    /// The answer to a GET: handed out, or left for its turn where it stands in the spool (v2).
+    pub(crate) fn take(
         &mut self,
         session: &SessionId,
         entries: Vec<Entry>,
-        waiting: Waiting,
+        spooled: Option<Waiting>,
         now: Instant,
     ) -> Taken {
+        self.polls += 1;
+        let poll = Some(self.polls);
+        self.observer.observe(Observation::Polled { number: self.polls, entries: entries.len() });
+        let Some(waiting) = spooled else { return self.hand_out(session, entries, poll, None, now) };
         let room = self.has_room_for(entries.len());
         if self.turns.is_empty() && self.deliveries.is_some() && room {
-            return self.hand_out(session, entries, Some(waiting.number), now);
+            return self.hand_out(session, entries, poll, Some(waiting.number), now);
         }
         self.turns.push_back(Turn { waiting, not_before: None });
         Taken { total: entries.len(), fresh: entries.len() }
     }
 
+    /// A GET brought nothing.
+    pub(crate) fn poll_failed(&self, kind: FailureKind) {
+        self.observer.observe(Observation::PollFailed { kind });
+    }
+
     /// A response that was read back from the spool.
     pub(crate) fn take_turn(&mut self, session: &SessionId, entries: Vec<Entry>, number: u64, now: Instant) {
         if self.deliveries.is_some() {
-            self.hand_out(session, entries, Some(number), now);
+            self.hand_out(session, entries, None, Some(number), now);
         }
     }
 
@@ -164,6 +172,7 @@ impl HandOut {
         &mut self,
         session: &SessionId,
         entries: Vec<Entry>,
+        poll: Option<u64>,
         spooled: Option<u64>,
         now: Instant,
     ) -> Taken {
@@ -210,7 +219,7 @@ impl HandOut {
             && let Some(deliveries) = &self.deliveries
         {
             // A consumer that is gone drops the tokens with the message: they come back as released.
-            let _ = deliveries.send(Deliveries { session: session.clone(), items });
+            let _ = deliveries.send(Deliveries { session: session.clone(), poll, items });
         }
         Taken { total, fresh }
     }

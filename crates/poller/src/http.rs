@@ -3,18 +3,24 @@
 //! Each lane of a source (session, acknowledgements, tokens) has connections of its own. Over a shared one, a request
 //! could go out right behind the other lane's answer, before anybody has read the Retry-After in it.
 
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, RETRY_AFTER};
 use reqwest::{Client, Request, RequestBuilder, Response, redirect};
-use rustls::ClientConfig;
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::{CertificateError, ClientConfig};
+use rustls_platform_verifier::Verifier;
 use serde::Deserialize;
 
 use crate::error::BuildError;
 use crate::failure::{CallError, FailureKind, retry_after, says_expired};
 use crate::observe::{Observation, Observer, Operation};
+use crate::settings::TlsSettings;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,10 +38,10 @@ const MAX_MESSAGE: usize = 200;
 
 /// A client with connections of its own, of which it keeps `idle` when nothing is asked. Redirects are not followed: they
 /// would carry the credentials elsewhere.
-fn client(idle: usize) -> Result<Client, BuildError> {
+fn client(settings: &TlsSettings, idle: usize) -> Result<Client, BuildError> {
     Client::builder()
         .pool_max_idle_per_host(idle)
-        .tls_backend_preconfigured(tls()?)
+        .tls_backend_preconfigured(tls(settings)?)
         .user_agent(concat!("viaduct-poller/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .redirect(redirect::Policy::none())
@@ -46,20 +52,41 @@ fn client(idle: usize) -> Result<Client, BuildError> {
         .map_err(|error| BuildError::Http(chain(&error)))
 }
 
-/// The TLS settings, read once per process: the system's trusted certificates take 130 KB and 10 ms each time.
-fn tls() -> Result<ClientConfig, BuildError> {
-    static TLS: OnceLock<Result<ClientConfig, String>> = OnceLock::new();
-    let tls = TLS.get_or_init(|| {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut tls = builder
-            .and_then(BuilderVerifierExt::with_platform_verifier)
-            .map_err(|error| error.to_string())?
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(tls)
-    });
-    tls.clone().map_err(BuildError::Http)
+/// What TLS connections are made with. Where there are no settings of its own, it is read once per process: the system's
+/// trusted certificates take 130 KB and 10 ms each time.
+pub(crate) fn tls(settings: &TlsSettings) -> Result<ClientConfig, BuildError> {
+    static USUAL: OnceLock<Result<ClientConfig, String>> = OnceLock::new();
+    let tls = match settings {
+        TlsSettings { ca_file: None, verifier: None } => USUAL.get_or_init(|| tls_with(settings)).clone(),
+        _ => tls_with(settings),
+    };
+    tls.map_err(BuildError::Http)
+}
+
+fn tls_with(settings: &TlsSettings) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = match (&settings.verifier, &settings.ca_file) {
+        (Some(verifier), _) => verifier.clone(),
+        (None, file) => {
+            let authorities = file.as_deref().map(authorities).transpose()?.unwrap_or_default();
+            let verifier = Verifier::new_with_extra_roots(authorities, provider.clone());
+            Arc::new(verifier.map_err(|error| error.to_string())?) as Arc<dyn ServerCertVerifier>
+        }
+    };
+    let mut tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(tls)
+}
+
+/// The certificates of a PEM file.
+fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong = |error: pem::Error| format!("{}: {error}", file.display());
+    CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(wrong)
 }
 
 /// A complete answer with a good status, or what of it came.
@@ -80,15 +107,14 @@ pub(crate) struct Caller {
 
 impl Caller {
     /// With connections of its own. A lane has one call under way.
-    pub(crate) fn new(observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
-        Ok(Self { http: client(1)?, observer })
+    pub(crate) fn new(observer: Arc<dyn Observer>, tls: &TlsSettings) -> Result<Self, BuildError> {
+        Ok(Self { http: client(tls, 1)?, observer })
     }
 
-    /// With a connection per call, for calls that are an hour apart: kept connections would take more memory than all the
-    /// rest of an idle source. As nothing is kept, there is one client for the whole process.
-    pub(crate) fn for_tokens(observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
-        static CLIENT: OnceLock<Result<Client, BuildError>> = OnceLock::new();
-        Ok(Self { http: CLIENT.get_or_init(|| client(0)).clone()?, observer })
+    /// With a connection per call, for calls that are an hour apart: a kept connection would be a good part of an idle
+    /// source's memory.
+    pub(crate) fn for_tokens(observer: Arc<dyn Observer>, tls: &TlsSettings) -> Result<Self, BuildError> {
+        Ok(Self { http: client(tls, 0)?, observer })
     }
 
     /// Sends `request`; every status but 2xx is an error. With `keep_torn`, what came of a body that broke off is given.
@@ -192,10 +218,38 @@ fn transport_error(operation: Operation, error: &reqwest::Error) -> CallError {
 /// The innermost cause; the outer layers repeat the address, which may carry a realm.
 fn chain(error: &reqwest::Error) -> String {
     let Some(mut innermost) = std::error::Error::source(error) else { return "HTTP".to_owned() };
-    while let Some(source) = innermost.source() {
-        innermost = source;
+    loop {
+        if let Some(untrusted) = untrusted(innermost) {
+            return untrusted.to_owned();
+        }
+        match innermost.source() {
+            Some(source) => innermost = source,
+            None => return shorten(&innermost.to_string()),
+        }
     }
-    shorten(&innermost.to_string())
+}
+
+/// What is wrong with a certificate, where that is the cause, and what to do.
+fn untrusted(cause: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    // The source of an I/O error is not what is in it, but one further.
+    if let Some(inner) = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        return untrusted(inner);
+    }
+    let error = cause.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(reason) = error else { return None };
+    Some(match reason {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the certificate comes from an authority that this machine does not trust; ca_file of the source adds one"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the certificate has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the certificate is not valid yet; is the clock right?"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "the certificate is for another name"
+        }
+        _ => return None,
+    })
 }
 
 /// The vendor's error body (vendor document, ErrorResponse), as far as it is one.

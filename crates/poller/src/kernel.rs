@@ -155,11 +155,14 @@ impl Kernel {
         took: Duration,
         now: Instant,
     ) {
-        let taken = match spooled {
-            Some(waiting) => self.hand_out.take_spooled(session, entries, waiting, now),
-            None => self.hand_out.take(session, entries, now),
-        };
+        let taken = self.hand_out.take(session, entries, spooled, now);
         self.machine.polled(now, Polled { total: taken.total, fresh: taken.fresh, took });
+    }
+
+    /// A GET was not answered, or not readably.
+    pub(crate) fn poll_failed(&mut self, error: &CallError, now: Instant) {
+        self.hand_out.poll_failed(error.kind);
+        self.machine.poll_failed(now, error);
     }
 
     /// An acknowledgement ended.

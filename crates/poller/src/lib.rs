@@ -59,6 +59,7 @@
 mod backoff;
 mod calls;
 mod client;
+pub mod connect;
 mod delivery;
 mod error;
 mod event;
@@ -98,7 +99,7 @@ pub use scan::Scanner;
 pub use secret::Secret;
 pub use settings::{
     ApiVersion, AuthSettings, ClientAuth, OnShutdown, RealmIn, RetrySettings, SessionSettings,
-    SourceSettings, Subscription,
+    SourceSettings, Subscription, TlsSettings,
 };
 pub use spool::{Spool, SpoolError};
 pub use status::{Phase, SourceStatus};

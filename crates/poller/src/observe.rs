@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::event::Identity;
+use crate::failure::FailureKind;
 
 /// Is told what happens; called from the poller's loop, so it must return at once.
 pub trait Observer: Send + Sync {
@@ -29,6 +30,19 @@ pub enum Observation<'a> {
         status: Option<u16>,
         /// From sending to the end of the answer.
         took: Duration,
+    },
+    /// A GET of events brought an answer that could be read, and nothing of it is handed out yet. Comes after the
+    /// [`Observation::Request`] of that GET.
+    Polled {
+        /// Counts the answers of this poller; [`crate::Deliveries::poll`] names it.
+        number: u64,
+        /// Entries in the answer, known ones included.
+        entries: usize,
+    },
+    /// A GET of events brought nothing that could be read. Comes after its [`Observation::Request`], if it was sent.
+    PollFailed {
+        /// What it means.
+        kind: FailureKind,
     },
     /// A new access token is in use.
     TokenRefreshed,

@@ -234,7 +234,7 @@ impl Run {
             Outcome::Listed(result) => self.kernel.listed(result, now),
             Outcome::Changed(result) => self.kernel.changed(result, now),
             Outcome::Polled(Ok(response)) => self.polled(response, now),
-            Outcome::Polled(Err(error)) => self.kernel.machine.poll_failed(now, &error),
+            Outcome::Polled(Err(error)) => self.kernel.poll_failed(&error, now),
             Outcome::Deleted(result) => self.kernel.machine.deleted(now, result.as_ref().map(|&()| ())),
         }
     }

@@ -4,8 +4,11 @@
 //! rules that a type cannot carry are checked once, by [`SourceSettings::check`], when a poller is made.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::danger::ServerCertVerifier;
 use url::Url;
 
 use crate::error::BuildError;
@@ -50,6 +53,8 @@ pub struct SourceSettings {
     pub max_in_flight: usize,
     /// OAuth2 client credentials and the API key.
     pub auth: AuthSettings,
+    /// Whose certificates are trusted, of the API and of the token endpoint.
+    pub tls: TlsSettings,
     /// The streaming session.
     pub session: SessionSettings,
     /// Declared subscriptions; every session gets them before its first GET.
@@ -157,6 +162,15 @@ impl Default for RetrySettings {
     fn default() -> Self {
         Self { initial: Duration::from_millis(200), max: Duration::from_secs(30) }
     }
+}
+
+/// Whose certificates are trusted.
+#[derive(Debug, Clone, Default)]
+pub struct TlsSettings {
+    /// PEM file of authorities that are trusted beside the system's. Read when a client is made.
+    pub ca_file: Option<PathBuf>,
+    /// Judges certificates in place of those authorities, if there is one.
+    pub verifier: Option<Arc<dyn ServerCertVerifier>>,
 }
 
 impl SourceSettings {

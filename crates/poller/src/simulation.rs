@@ -150,7 +150,7 @@ impl SimulatedPoller {
     ) {
         match result {
             Ok(entries) => self.kernel.polled(session, entries, None, took, now),
-            Err(error) => self.kernel.machine.poll_failed(now, &error),
+            Err(error) => self.kernel.poll_failed(&error, now),
         }
         self.kernel.took_in();
     }

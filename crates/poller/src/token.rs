@@ -13,7 +13,7 @@ use crate::failure::{CallError, FailureKind};
 use crate::http::{CALL_TIMEOUT, Caller, MAX_BODY};
 use crate::observe::{Observer, Operation};
 use crate::secret::Secret;
-use crate::settings::{AuthSettings, ClientAuth, RealmIn};
+use crate::settings::{AuthSettings, ClientAuth, RealmIn, TlsSettings};
 
 /// Lifetime of a token whose answer does not tell it.
 const ASSUMED_LIFETIME: Duration = Duration::from_secs(300);
@@ -53,7 +53,7 @@ impl TokenProvider {
     /// # Errors
     /// The HTTP client cannot be set up.
     pub fn new(settings: AuthSettings, observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
-        Ok(Self::with(Caller::for_tokens(observer)?, settings))
+        Ok(Self::with(Caller::for_tokens(observer, &TlsSettings::default())?, settings))
     }
 
     pub(crate) fn with(caller: Caller, settings: AuthSettings) -> Self {

@@ -27,6 +27,7 @@
 //! - `writer`: the thread and its jobs
 //! - [`stdout`]: standard output
 
+mod archive;
 mod file;
 mod line;
 mod name;
@@ -37,6 +38,7 @@ mod writer;
 use async_trait::async_trait;
 use viaduct_sink::{Batch, HealthReporter, HealthWatch, Outcome, Sink};
 
+pub use archive::FileArchive;
 pub use settings::{FileSettings, FileSinkError};
 pub use stdout::StdoutSink;
 

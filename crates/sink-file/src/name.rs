@@ -44,6 +44,12 @@ pub(crate) fn rotation(file: &str, destination: &str) -> Option<u64> {
     number(file.strip_prefix(destination)?.strip_prefix('.')?.strip_suffix(SUFFIX)?)
 }
 
+/// Destination and number of a rotated file, from its name.
+pub(crate) fn split_rotated(file: &str) -> Option<(&str, u64)> {
+    let (destination, end) = file.strip_suffix(SUFFIX)?.rsplit_once('.')?;
+    Some((destination, number(end)?)).filter(|(destination, _)| !destination.is_empty())
+}
+
 fn number(text: &str) -> Option<u64> {
     let digits = text.len() >= DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)

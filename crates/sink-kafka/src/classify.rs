@@ -19,6 +19,8 @@ pub(crate) enum Verdict {
     NotCreated,
     /// The credentials do not permit it.
     NotPermitted,
+    /// The topic is less durable than the settings demand.
+    NotDurable,
     /// The broker found the batch too large that the record was in.
     TooLarge,
     /// The topic can have no such name.
@@ -76,6 +78,12 @@ impl Verdict {
             Self::NotPermitted => {
                 let detail = format!("not permitted to write to topic {topic}: {code}");
                 refused("not_permitted", detail, Refusal::NotPermitted)
+            }
+            Self::NotDurable => {
+                let detail = format!(
+                    "topic {topic} is less durable than require_durable = true demands: the log and /status name the setting"
+                );
+                refused("not_durable", detail, Refusal::NotDurable)
             }
             Self::TooLarge => rejected(RejectReason::TooLarge, format!("larger than topic {topic} takes")),
             Self::InvalidTopic => {

@@ -25,9 +25,15 @@
 //! - `reports`: delivery reports, one wake-up per batch
 //! - `classify`: what error codes mean
 //! - `transaction`: the same exactly once
+//! - `archive`: records read back, and marks beside them
 //! - `vitals`: health
+//! - [`durability`]: how durable topics are
+//! - [`inspect`]: what a sink would find in a cluster
 
+mod archive;
 mod classify;
+pub mod durability;
+pub mod inspect;
 mod isolation;
 mod producer;
 mod publish;
@@ -46,10 +52,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use viaduct_sink::{Batch, Checkpoints, Fatal, HealthWatch, Outcome, Sink, shard_of};
+use viaduct_sink::{Batch, Checkpoints, Fatal, HealthWatch, Outcome, Sink, Weakness, shard_of};
 
+pub use archive::KafkaArchive;
+pub use durability::{TopicFacts, TopicSettings};
+pub use inspect::{ClusterFacts, Inspector, NoCluster, Permission, TopicState};
 pub use settings::{KafkaSettings, KafkaSettingsError, PropertyProblem, check_properties};
 
+use durability::Durability;
 use isolation::Isolation;
 use producer::Producers;
 use publish::AtLeastOnce;
@@ -57,6 +67,8 @@ use topics::{Creation, Topics};
 use transaction::Transactions;
 use vitals::Vitals;
 
+/// Where the checkpoints of all bridges of a cluster stand.
+pub const CHECKPOINT_TOPIC: &str = "_viaduct.checkpoints";
 /// How long closing waits for records that are still in flight.
 const FLUSH: Duration = Duration::from_secs(5);
 /// How often it looks whether they are gone.
@@ -66,6 +78,8 @@ const FLUSH_PAUSE: Duration = Duration::from_millis(10);
 pub struct KafkaSink {
     delivery: Arc<Delivery>,
     vitals: Arc<Vitals>,
+    topics: Arc<Topics>,
+    durability: Arc<Durability>,
     closing: CancellationToken,
     /// Ends the task that looks after the health.
     _closes: DropGuard,
@@ -127,7 +141,9 @@ impl KafkaSink {
         });
         started.await.map_err(|stopped| KafkaSettingsError::Client(stopped.to_string()))??;
         let admin = settings::admin_config(&settings);
-        let topics = Arc::new(Topics::new(admin, create, Arc::clone(&vitals), Arc::clone(&first)));
+        let durability = Durability::new(admin.clone(), tokens.is_none(), settings.require_durable);
+        let (health, judge) = (Arc::clone(&vitals), Arc::clone(&durability));
+        let topics = Arc::new(Topics::new(admin, create, health, judge, Arc::clone(&first)));
         let delivery = match &settings.exactly_once {
             None => {
                 let further = (1..settings.shards.get()).map(|_| producers());
@@ -141,8 +157,13 @@ impl KafkaSink {
             }
             Some(identity) => {
                 settings::check_transactional(&config)?;
-                let transactions =
-                    Transactions::start(&settings, identity, &config, tokens.clone(), &topics, &vitals);
+                let parts = transaction::Parts {
+                    tokens: tokens.clone(),
+                    topics: Arc::clone(&topics),
+                    vitals: Arc::clone(&vitals),
+                    durability: Arc::clone(&durability),
+                };
+                let transactions = Transactions::start(&settings, identity, &config, parts);
                 Delivery::ExactlyOnce { transactions, asking: Arc::clone(&first) }
             }
         };
@@ -152,9 +173,10 @@ impl KafkaSink {
             let delivery = Arc::downgrade(&delivery);
             move || delivery.upgrade().map_or(0, |delivery| delivery.waiting())
         };
-        let watch = vitals::watch_over(first, waiting, topics, Arc::clone(&vitals));
+        let watch = vitals::watch_over(first, waiting, Arc::clone(&topics), Arc::clone(&vitals));
         tokio::spawn(closing.clone().run_until_cancelled_owned(watch));
-        Ok(Self { delivery, vitals, _closes: closing.clone().drop_guard(), closing })
+        let closes = closing.clone().drop_guard();
+        Ok(Self { delivery, vitals, topics, durability, _closes: closes, closing })
     }
 }
 
@@ -184,6 +206,18 @@ impl Sink for KafkaSink {
             Delivery::AtLeastOnce(_) => None,
             Delivery::ExactlyOnce { transactions, .. } => Some(transactions),
         }
+    }
+
+    fn weaknesses(&self) -> Vec<Weakness> {
+        self.durability.weaknesses()
+    }
+
+    async fn assess(&self, destinations: &[String]) -> Vec<Weakness> {
+        let checkpoints = matches!(*self.delivery, Delivery::ExactlyOnce { .. }).then_some(CHECKPOINT_TOPIC);
+        for topic in destinations.iter().map(String::as_str).chain(checkpoints) {
+            self.topics.assess(&topic.into()).await;
+        }
+        self.weaknesses()
     }
 
     /// Waits up to five seconds for what is still in flight, and for sessions that are still to be told; what is unconfirmed

@@ -204,7 +204,11 @@ impl AtLeastOnce {
 /// What a failure of an earlier record of the topic means for a record that was not sent because of it.
 fn stopped_by((no, code): No) -> No {
     match no {
-        Verdict::Missing | Verdict::NotCreated | Verdict::NotPermitted | Verdict::InvalidTopic => (no, code),
+        Verdict::Missing
+        | Verdict::NotCreated
+        | Verdict::NotPermitted
+        | Verdict::NotDurable
+        | Verdict::InvalidTopic => (no, code),
         // That was another record: this one comes again.
         Verdict::TooLarge | Verdict::Refused | Verdict::Neighbour => (Verdict::Neighbour, code),
         Verdict::ProducerBroken | Verdict::Transient => (no, code),

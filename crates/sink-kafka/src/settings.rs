@@ -30,6 +30,8 @@ pub struct KafkaSettings {
     pub partitions: Option<i32>,
     /// Replication factor of created topics; `None`: the brokers' default.
     pub replication_factor: Option<i32>,
+    /// Publish to no topic that is less durable than the guarantee assumes.
+    pub require_durable: bool,
     /// Deliver exactly once, as this bridge and instance; `None`: at least once.
     pub exactly_once: Option<Identity>,
     /// Over how many producers the sources are spread, each source always to the same one.
@@ -46,6 +48,7 @@ impl KafkaSettings {
             create_topics: false,
             partitions: None,
             replication_factor: None,
+            require_durable: false,
             exactly_once: None,
             shards: NonZeroU32::MIN,
         }

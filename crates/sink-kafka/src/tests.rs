@@ -1,5 +1,6 @@
 //! The sink against a real broker. What it wrote is read by the testkit's own consumer.
 
+mod archive;
 mod backpressure;
 mod conformance;
 mod exactly_once;

@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::Producer as _;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tracing::{debug, info};
 
 use crate::classify::{Verdict, verdict};
+use crate::durability::{Durability, TopicFacts, admin, retire};
 use crate::producer::{Generation, Lane, Producers};
 use crate::vitals::Vitals;
 
@@ -41,6 +41,7 @@ pub(crate) struct Topics {
     /// One lookup at a time: a hundred sources need not ask the same while the brokers are away.
     looking: tokio::sync::Mutex<()>,
     vitals: Arc<Vitals>,
+    durability: Arc<Durability>,
     /// Whose producer asks.
     producers: Arc<Producers>,
 }
@@ -58,10 +59,11 @@ impl Topics {
         config: ClientConfig,
         create: Option<Creation>,
         vitals: Arc<Vitals>,
+        durability: Arc<Durability>,
         producers: Arc<Producers>,
     ) -> Self {
         let (known, looking) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { config, create, known, looking, vitals, producers }
+        Self { config, create, known, looking, vitals, durability, producers }
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
@@ -116,7 +118,7 @@ impl Topics {
                 self.vitals.up();
             }
             match answer {
-                Answer::Exists => return Ok(()),
+                Answer::Exists(facts) => return self.judged(facts).await,
                 Answer::No(code) if verdict(code) == Verdict::Missing && self.create.is_some() => {
                     if created.is_none_or(|created| created.elapsed() > APPEARANCE) {
                         self.create(topic).await?;
@@ -134,17 +136,50 @@ impl Topics {
         }
     }
 
+    /// A topic that exists is judged once; only where that is demanded, records wait for it.
+    async fn judged(&self, facts: TopicFacts) -> Result<(), No> {
+        let durability = Arc::clone(&self.durability);
+        if !durability.demanded {
+            tokio::spawn(async move { durability.judge(facts).await });
+            return Ok(());
+        }
+        match durability.judge(facts).await.is_empty() {
+            true => Ok(()),
+            false => Err((Verdict::NotDurable, Code::PolicyViolation)),
+        }
+    }
+
+    /// Judges the topic where it exists. Waits while no broker answers.
+    pub(crate) async fn assess(&self, topic: &Arc<str>) {
+        loop {
+            if let Ok(generation) = self.producers.current(Lane::Pipelined).await {
+                match self.ask(topic, &generation).await {
+                    Answer::Exists(facts) => {
+                        self.vitals.up();
+                        self.durability.judge(facts).await;
+                        return;
+                    }
+                    Answer::No(_) => return self.vitals.up(),
+                    Answer::NotYet => {}
+                    Answer::Silence(error) => {
+                        debug!(%topic, error, "no metadata of the topic yet");
+                        self.vitals.down(self.vitals.unreachable());
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     async fn ask(&self, topic: &Arc<str>, generation: &Arc<Generation>) -> Answer {
         let (generation, name) = (Arc::clone(generation), Arc::clone(topic));
         let asked = tokio::task::spawn_blocking(move || {
             let metadata = generation.producer().client().fetch_metadata(Some(&name), LOOKUP)?;
             let topic = metadata.topics().iter().find(|topic| *topic.name() == *name);
-            Ok::<_, KafkaError>(
-                topic.map(|topic| (topic.error().map(Code::from), !topic.partitions().is_empty())),
-            )
+            Ok::<_, KafkaError>(topic.map(|topic| (topic.error().map(Code::from), TopicFacts::of(topic))))
         });
         match asked.await {
-            Ok(Ok(Some((None, true)))) => Answer::Exists,
+            Ok(Ok(Some((None, facts)))) if facts.partitions > 0 => Answer::Exists(facts),
             Ok(Ok(Some((Some(code), _)))) if is_final(code) => Answer::No(code),
             Ok(Ok(_)) => Answer::NotYet,
             Ok(Err(error)) => match error.rdkafka_error_code() {
@@ -158,16 +193,10 @@ impl Topics {
     /// Creates the topic; `Ok` where it may be worth looking whether it is there now.
     async fn create(&self, topic: &str) -> Result<(), No> {
         let Some(creation) = self.create else { return Ok(()) };
-        let config = self.config.clone();
-        let made = tokio::task::spawn_blocking(move || config.create::<AdminClient<DefaultClientContext>>());
-        let admin = match made.await {
-            Ok(Ok(admin)) => admin,
-            Ok(Err(error)) => {
-                debug!(%error, "no admin client can be made");
-                return Ok(());
-            }
-            Err(stopped) => {
-                debug!(%stopped, "no admin client can be made");
+        let admin = match admin(&self.config).await {
+            Ok(admin) => admin,
+            Err(error) => {
+                debug!(error, "no admin client can be made");
                 return Ok(());
             }
         };
@@ -176,8 +205,7 @@ impl Topics {
         let new = NewTopic::new(topic, creation.partitions.unwrap_or(-1), replication);
         let options = AdminOptions::new().request_timeout(Some(LOOKUP)).operation_timeout(Some(LOOKUP));
         let results = admin.create_topics([&new], &options).await;
-        // Dropping an admin client waits for its threads.
-        drop(tokio::task::spawn_blocking(move || drop(admin)));
+        retire(admin);
         match results.map(|results| results.into_iter().next()) {
             Ok(Some(Ok(_))) => info!(topic, "topic created"),
             Ok(Some(Err((_, Code::TopicAlreadyExists))) | None) => {}
@@ -193,7 +221,7 @@ impl Topics {
 }
 
 enum Answer {
-    Exists,
+    Exists(TopicFacts),
     No(Code),
     NotYet,
     Silence(String),

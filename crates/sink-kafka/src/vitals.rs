@@ -53,6 +53,8 @@ enum Trouble {
     Unreachable(String),
     /// A whole sentence about somebody who refuses.
     Refused(String),
+    /// The same, where it is the credentials that are refused.
+    Credentials(String),
 }
 
 impl Vitals {
@@ -103,13 +105,13 @@ impl Vitals {
         match error.rdkafka_error_code() {
             Some(Code::AllBrokersDown) => self.down(self.unreachable()),
             Some(Code::Authentication) => {
-                self.refused(format!("the Kafka brokers refuse the credentials: {reason}"))
+                self.credentials_refused(format!("the Kafka brokers refuse the credentials: {reason}"))
             }
             Some(Code::SSL) => self.refused(format!("TLS to the Kafka brokers fails: {reason}")),
             Some(Code::BrokerTransportFailure | Code::Resolve) => {
                 let mut trouble = self.trouble();
                 // What follows a refusal (connections that break off) explains less than the refusal.
-                if !matches!(*trouble, Trouble::Refused(_)) {
+                if !matches!(*trouble, Trouble::Refused(_) | Trouble::Credentials(_)) {
                     *trouble = Trouble::Unreachable(reason.to_owned());
                 }
             }
@@ -122,8 +124,18 @@ impl Vitals {
         match &*self.trouble() {
             Trouble::None => "no Kafka broker answers".to_owned(),
             Trouble::Unreachable(reason) => format!("no Kafka broker answers: {reason}"),
-            Trouble::Refused(sentence) => sentence.clone(),
+            Trouble::Refused(sentence) | Trouble::Credentials(sentence) => sentence.clone(),
         }
+    }
+
+    /// Whether that is because the credentials are refused.
+    pub(crate) fn refuses_credentials(&self) -> bool {
+        matches!(*self.trouble(), Trouble::Credentials(_))
+    }
+
+    fn credentials_refused(&self, sentence: String) {
+        *self.trouble() = Trouble::Credentials(sentence.clone());
+        self.down(sentence);
     }
 
     /// Somebody said no, and `sentence` tells who and why. It stays the reason until a broker can be used again.

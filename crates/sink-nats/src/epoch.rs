@@ -33,6 +33,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::{Checked, NatsAuth, with_credentials};
+use crate::tls::judged_by;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that answers nothing is given up after the third ping without a pong.
@@ -299,7 +300,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The client's options. Secrets are read now, so that rotated ones are used.
-fn options(checked: &Checked) -> Result<ConnectOptions, String> {
+pub(crate) fn options(checked: &Checked) -> Result<ConnectOptions, String> {
     let settings = &checked.settings;
     let mut options = ConnectOptions::new()
         .name(&settings.name)
@@ -317,6 +318,9 @@ fn options(checked: &Checked) -> Result<ConnectOptions, String> {
     }
     if let Some(file) = &settings.tls.authorities {
         options = options.add_root_certificates(file.clone());
+    }
+    if let Some(verifier) = &settings.tls.verifier {
+        options = options.tls_client_config(judged_by(verifier.clone(), settings.tls.client.as_ref())?);
     }
     if let Some((certificate, key)) = &settings.tls.client {
         options = options.add_client_certificate(certificate.clone(), key.clone());

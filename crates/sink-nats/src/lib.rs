@@ -36,11 +36,17 @@
 //! - `schedule`: which record may be sent next
 //! - `answer`: what the server's answers mean
 //! - `message`, `subject`: headers and subjects
+//! - `archive`: records read back, and marks beside them
 //! - [`stream`]: the stream, created, completed, verified, described
+//! - `durability`: where it is less durable than the guarantee assumes
+//! - [`inspect`]: what a sink would find at its servers
 
 mod answer;
+mod archive;
+mod durability;
 mod epoch;
 mod exactly_once;
+pub mod inspect;
 mod message;
 mod publish;
 mod schedule;
@@ -48,6 +54,7 @@ pub mod settings;
 pub mod stream;
 mod subject;
 mod supervisor;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,8 +63,10 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::DropGuard;
-use viaduct_sink::{Batch, Checkpoints, HealthWatch, Outcome, Sink};
+use viaduct_sink::{Batch, Checkpoints, HealthWatch, Outcome, Sink, Weakness};
 
+pub use archive::NatsArchive;
+pub use inspect::{AccountFacts, Connected, Inspector, MayPublish, NoServer, Permissions, ServerFacts};
 pub use settings::{NatsAuth, NatsSettings, NatsSinkError, NatsTls, Secret, Storage};
 pub use stream::{InspectError, StreamReport};
 
@@ -115,6 +124,15 @@ impl Sink for NatsSink {
 
     fn checkpoints(&self) -> Option<&dyn Checkpoints> {
         self.exactly_once.as_ref().map(|exactly_once| exactly_once as &dyn Checkpoints)
+    }
+
+    fn weaknesses(&self) -> Vec<Weakness> {
+        self.shared.weaknesses()
+    }
+
+    /// Every destination of this sink is in its one stream.
+    async fn assess(&self, _destinations: &[String]) -> Vec<Weakness> {
+        self.shared.assess().await
     }
 
     async fn close(&self) {

@@ -43,6 +43,9 @@ pub(crate) async fn publish(shared: &Shared, records: &[Record]) -> Vec<Outcome>
             }
         };
         let Some(epoch) = epoch else { continue };
+        if let Some(refused) = shared.too_weak() {
+            return batch.give_up(|| refused.clone());
+        }
         batch.schedule.rewind(shared.gated());
         let finished = tokio::select! {
             biased;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
+use rustls::client::danger::ServerCertVerifier;
 use secrecy::{ExposeSecret, SecretString};
 use viaduct_sink::Identity;
 
@@ -77,6 +78,8 @@ pub struct NatsTls {
     pub authorities: Option<PathBuf>,
     /// PEM files of the client's certificate chain and of its private key.
     pub client: Option<(PathBuf, PathBuf)>,
+    /// Judges the server's certificate in place of authorities, if there is one.
+    pub verifier: Option<Arc<dyn ServerCertVerifier>>,
 }
 
 /// Where a stream that this sink creates keeps its messages.
@@ -114,6 +117,8 @@ pub struct NatsSettings {
     pub replicas: usize,
     /// Storage of a created stream.
     pub storage: Storage,
+    /// Publish nothing to a stream that is less durable than the guarantee assumes.
+    pub require_durable: bool,
     /// How long the server may leave a record without an answer before the connection counts as broken.
     pub ack_timeout: Duration,
     /// How many records of one batch may be without an answer at a time, where delivery is at least once.
@@ -137,6 +142,7 @@ impl NatsSettings {
             subjects: Vec::new(),
             replicas: 1,
             storage: Storage::File,
+            require_durable: false,
             ack_timeout: Duration::from_secs(5),
             window: 256,
             exactly_once: None,

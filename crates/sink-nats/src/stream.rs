@@ -97,6 +97,35 @@ impl StreamReport {
         }
     }
 
+    /// What a stream of these settings will be, in words of the configuration alone.
+    #[must_use]
+    pub fn to_be_created(settings: &NatsSettings) -> Self {
+        let config = config(settings, true);
+        Self {
+            name: config.name,
+            distributed: false,
+            server_version: String::new(),
+            subjects: config.subjects,
+            replicas: config.num_replicas,
+            storage: config.storage,
+            retention: config.retention,
+            discard: config.discard,
+            max_message_size: None,
+            max_messages: None,
+            max_messages_per_subject: None,
+            max_bytes: None,
+            max_age: None,
+            duplicate_window: config.duplicate_window,
+            no_ack: false,
+            sealed: false,
+            allow_atomic: config.allow_atomic_publish,
+            allow_rollup: config.allow_rollup,
+            allow_direct: config.allow_direct,
+            deny_purge: false,
+            discard_new_per_subject: false,
+        }
+    }
+
     /// Why exactly-once delivery is not possible with this stream and server, with what to do about it.
     pub fn exactly_once_problem(&self) -> Option<String> {
         let name = &self.name;
@@ -172,6 +201,11 @@ impl StreamReport {
         if self.sealed {
             return Some(format!("stream {name} is sealed and takes nothing more"));
         }
+        if settings.require_durable
+            && let Some(weakness) = self.weaknesses().first()
+        {
+            return Some(format!("require_durable = true, but {weakness}"));
+        }
         let identity = settings.exactly_once.as_ref()?;
         self.exactly_once_problem().or_else(|| {
             let checkpoints = checkpoint::filter(identity);
@@ -212,7 +246,7 @@ impl StreamReport {
 }
 
 /// Whether a server's version is this one or a later one. A version that cannot be read is taken for a new one.
-fn at_least(version: &str, major: u64, minor: u64) -> bool {
+pub(crate) fn at_least(version: &str, major: u64, minor: u64) -> bool {
     let mut numbers = version.split(['.', '-']).map(|number| number.parse::<u64>().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
         (Some(one), Some(other)) => (one, other) >= (major, minor),

@@ -60,8 +60,31 @@ pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
     }
 }
 
+/// Whether some subject is named by both; both may have wildcards.
+pub(crate) fn overlaps(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('.'), other.split('.'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some(">"), Some(_)) | (Some(_), Some(">")) | (None, None) => return true,
+            (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+            (Some(left), Some(right)) if left == right => {}
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn subjects_overlap_where_one_is_named_by_both() {
+        for (one, other) in [("via.>", "via.acme.*"), ("*.acme", "via.*"), ("via.x", "via.x"), (">", "via")] {
+            assert!(overlaps(one, other) && overlaps(other, one), "{one} {other}");
+        }
+        for (one, other) in [("via.x", "via.y"), ("via.>", "via"), ("*.acme.*", "via.*"), ("a.>", "b.>")] {
+            assert!(!overlaps(one, other) && !overlaps(other, one), "{one} {other}");
+        }
+    }
+
     use super::*;
 
     #[test]

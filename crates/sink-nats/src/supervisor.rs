@@ -14,7 +14,7 @@ use async_nats::ServerAddr;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use viaduct_sink::HealthReporter;
+use viaduct_sink::{HealthReporter, Weakness};
 
 use crate::epoch::Epoch;
 use crate::settings::Checked;
@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) batch_limit: AtomicUsize,
     /// The warning about the stream was given.
     warned: AtomicBool,
+    /// Where the stream is less durable than the guarantee assumes, as it was last seen.
+    pub(crate) weaknesses: std::sync::Mutex<Vec<Weakness>>,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl Shared {
             batches: Semaphore::new(OPEN_BATCHES),
             batch_limit: AtomicUsize::new(BATCH_LIMIT),
             warned: AtomicBool::new(false),
+            weaknesses: std::sync::Mutex::default(),
         }
     }
 
@@ -135,6 +138,7 @@ impl Shared {
         };
         if let Ok(report) = &what {
             self.warn(report);
+            self.judge(report);
         }
         match &what {
             Ok(report) => match report.problem(settings) {

@@ -18,11 +18,15 @@
 //! - [`outcome`]: [`Outcome`], [`Receipt`], [`Rejection`], [`Retry`]
 //! - [`exactly_once`]: what a sink with `delivery = "exactly_once"` does beyond publishing
 //! - [`checkpoint`], [`progress`]: its memory of what it holds, as it is stored, and the rules of its changes
+//! - [`archive`]: records read back, and marks beside them
 //! - [`health`]: whether the destination is reachable, and since when not
+//! - [`durability`]: destinations that are less durable than the guarantee assumes
 //! - [`conformance`]: the checks that every sink has to pass
 
+pub mod archive;
 pub mod checkpoint;
 pub mod conformance;
+pub mod durability;
 pub mod exactly_once;
 pub mod health;
 mod memory;
@@ -32,7 +36,9 @@ pub mod record;
 
 use async_trait::async_trait;
 
+pub use archive::{Archive, ArchiveError, Kept, Mark, Marks, Names, Numbers, Place, Reading};
 pub use checkpoint::{Checkpoint, Owner, Remembered, Unreadable};
+pub use durability::Weakness;
 pub use exactly_once::{Checkpoints, Claim, Identity, Member, shard_of};
 pub use health::{Health, HealthReporter, HealthWatch};
 pub use outcome::{Fatal, Outcome, Receipt, Refusal, RejectReason, Rejection, Retry};
@@ -73,6 +79,17 @@ pub trait Sink: Send + Sync + 'static {
     /// The sink's memory of what it holds, where it keeps one with the data: `delivery = "exactly_once"`.
     fn checkpoints(&self) -> Option<&dyn Checkpoints> {
         None
+    }
+
+    /// Where the destinations that it has met so far are less durable than the guarantee assumes.
+    fn weaknesses(&self) -> Vec<Weakness> {
+        Vec::new()
+    }
+
+    /// Meets those of `destinations` that exist, before anything is published to them, and tells their weaknesses. Waits
+    /// while the destination system is away.
+    async fn assess(&self, _destinations: &[String]) -> Vec<Weakness> {
+        Vec::new()
     }
 
     /// Flushes and closes; no `publish` may follow. Idempotent.

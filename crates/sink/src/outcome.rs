@@ -88,6 +88,8 @@ pub enum Refusal {
     NotPermitted,
     /// The destination is full by its own limits.
     Full,
+    /// It is less durable than the configuration demands.
+    NotDurable,
 }
 
 /// Why a record can never be published as it stands.

@@ -26,4 +26,4 @@ pub use broker::KafkaBroker;
 pub use cluster::KafkaCluster;
 pub use install::class_path;
 pub use reader::{KafkaMessage, read_topic};
-pub use topics::{create_topic, delete_topic, topics};
+pub use topics::{create_replicated_topic, create_topic, delete_topic, topics};

@@ -1,4 +1,5 @@
-//! `/events`: what comes through the bridge, as server-sent events. Never a value, never a key.
+//! `/events`: what comes through the bridge, as server-sent events. Never a value, never a key, unless records are asked
+//! for, and the configuration shows them in clear.
 //!
 //! | event | data |
 //! | --- | --- |
@@ -6,7 +7,10 @@
 //! | `skipped` | a number: so many were left out, because the reader was too slow |
 //! | `status` | with `?status` only: what `/status` answers, each second |
 //! | `events` | with `?status` in place of `event`: at most 50 of them, as an array, four times a second |
+//! | `records` | with `?records` in place of `event`: the records of one event, as [`crate::telemetry::RecordNote`] has them; only what comes |
 //! | `stopped` | the last `status`; the bridge has stopped in order, and the stream ends |
+//!
+//! `source=`, `type=` (a pattern) and `sink=` choose among events.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,8 +29,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::filter::Filter;
 use super::status::Status;
-use super::{Shared, has_parameter};
+use super::{Shared, has_parameter, records};
 use crate::telemetry::{Note, REMEMBERED, Telemetry};
 
 /// So many may look on at a time.
@@ -54,9 +59,19 @@ pub(super) async fn events(State(shared): State<Shared>, RawQuery(query): RawQue
         let body = format!("{FOLLOWERS} readers follow the events already; close one of them\n");
         return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
     };
-    let page = has_parameter(query.as_deref(), "status");
+    let filter = match Filter::of(query.as_deref()) {
+        Ok(filter) => filter,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    Sse::new(follow(shared.telemetry, shared.closing, page, seat)).keep_alive(keep_alive).into_response()
+    let Shared { telemetry, closing, .. } = shared;
+    if has_parameter(query.as_deref(), "records") {
+        return Sse::new(records::follow(telemetry, closing, filter, seat))
+            .keep_alive(keep_alive)
+            .into_response();
+    }
+    let page = has_parameter(query.as_deref(), "status");
+    Sse::new(follow(telemetry, closing, page, filter, seat)).keep_alive(keep_alive).into_response()
 }
 
 /// One reader.
@@ -64,6 +79,7 @@ struct Follower {
     telemetry: Arc<Telemetry>,
     closing: CancellationToken,
     notes: Receiver<Arc<Note>>,
+    filter: Filter,
     /// To be shown next.
     waiting: VecDeque<Arc<Note>>,
     skipped: u64,
@@ -83,14 +99,17 @@ fn follow(
     telemetry: Arc<Telemetry>,
     closing: CancellationToken,
     page: bool,
+    filter: Filter,
     seat: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    let (recent, notes) = telemetry.feed.follow();
+    let (mut recent, notes) = telemetry.feed.follow();
+    recent.retain(|note| wanted(&filter, note));
     let page = page.then(|| Page { status: each(STATUS_EACH), events: each(EVENTS_EACH) });
     let follower = Follower {
         telemetry,
         closing,
         notes,
+        filter,
         waiting: recent.into(),
         skipped: 0,
         page,
@@ -142,6 +161,7 @@ impl Follower {
                     return Some(message("events", &notes));
                 }
                 note = self.notes.recv() => match note {
+                    Ok(note) if !wanted(&self.filter, &note) => {}
                     Ok(note) => {
                         // A page shows the last ones only.
                         if summaries && self.waiting.len() == REMEMBERED {
@@ -167,7 +187,13 @@ async fn due(ticks: Option<&mut Interval>) {
     }
 }
 
-fn message(name: &str, data: &impl Serialize) -> Event {
+fn wanted(filter: &Filter, note: &Note) -> bool {
+    filter.wants(&note.source, note.event_type.as_deref())
+        && (!filter.is_about_a_sink() || note.records.iter().any(|record| filter.wants_sink(&record.sink)))
+}
+
+/// A server-sent event.
+pub(super) fn message(name: &str, data: &impl Serialize) -> Event {
     // What is told here has string keys and finite numbers alone, so it is always JSON.
     let data = serde_json::to_string(data).unwrap_or_else(|error| format!("\"{error}\""));
     Event::default().event(name).data(data)

@@ -2,12 +2,14 @@
 //!
 //! - `/`: the status page ([`mod@page`])
 //! - `/status`: the state as JSON ([`mod@status`], with its [`verdict`])
-//! - `/events`: what comes through, masked ([`mod@events`])
+//! - `/events`: what comes through, masked ([`mod@events`], [`records`], [`filter`])
 //! - `/metrics`: OpenMetrics text
 //! - `/livez`, `/readyz`: for whoever restarts and whoever routes
 
 mod events;
+mod filter;
 mod page;
+mod records;
 pub(crate) mod status;
 pub(crate) mod verdict;
 

@@ -22,6 +22,9 @@ pub(crate) struct Status {
     pub(crate) uptime_seconds: f64,
     /// All of it in a sentence.
     pub(crate) verdict: Verdict,
+    /// Certificates that are not verified, each in a sentence.
+    #[serde(default)]
+    pub(crate) dangers: Vec<String>,
     /// By name.
     pub(crate) sources: BTreeMap<String, SourceState>,
     /// By name.
@@ -94,6 +97,9 @@ pub(crate) struct SinkState {
     pub(crate) retries: BTreeMap<String, u64>,
     /// Events that a best-effort sink did not get.
     pub(crate) dropped: u64,
+    /// Where its destinations are less durable than the guarantee assumes, each in a sentence.
+    #[serde(default)]
+    pub(crate) weaknesses: Vec<String>,
 }
 
 impl Status {
@@ -108,6 +114,7 @@ impl Status {
             time: now_text(),
             uptime_seconds: telemetry.started.elapsed().as_secs_f64(),
             verdict: Verdict::default(),
+            dangers: telemetry.dangers.clone(),
             sources: sources
                 .iter()
                 .map(|(name, status)| (name.to_string(), source_state(name, status, &counts, telemetry)))
@@ -205,5 +212,6 @@ fn sink_state(sink: &SinkHandle, counts: &Counts) -> SinkState {
         published: published.sum(),
         retries: retries.map(|((_, reason), count)| ((*reason).to_owned(), *count)).collect(),
         dropped: dropped.map(|(_, count)| count).sum(),
+        weaknesses: sink.sink.weaknesses().iter().map(ToString::to_string).collect(),
     }
 }

@@ -61,10 +61,14 @@ const STARTS_FOR: Duration = Duration::from_secs(10);
 impl Verdict {
     /// Judges everything else in `status`.
     pub(crate) fn of(status: &Status) -> Self {
-        let (state, level, mut sentence) = judge(status);
+        let (state, mut level, mut sentence) = judge(status);
         let buried: u64 = status.sources.values().flat_map(|source| source.dead_lettered.values()).sum();
         if buried > 0 {
             sentence.push_str(&format!(" {} in the dead letters.", events_are(buried)));
+        }
+        for danger in &status.dangers {
+            level = level.max(Level::Warning);
+            sentence.push_str(&format!(" DANGER: {danger}"));
         }
         Self { state, level, sentence }
     }

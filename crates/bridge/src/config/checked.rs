@@ -4,6 +4,7 @@
 mod mask;
 mod sink;
 mod source;
+mod tracing;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 pub(crate) use self::mask::*;
 pub(crate) use self::sink::*;
 pub(crate) use self::source::*;
+pub(crate) use self::tracing::*;
 
 use super::pattern::Pattern;
 use super::template::{KeyPart, Template};
@@ -41,8 +43,12 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     /// `admin.listen`; `None`: `"off"`.
     pub(crate) admin: Option<SocketAddr>,
+    /// `admin.records`
+    pub(crate) records: RecordsShown,
     /// `[log]`
     pub(crate) log: Log,
+    /// `[tracing]`; `None`: off.
+    pub(crate) tracing: Option<Tracing>,
 }
 
 impl Config {
@@ -177,6 +183,16 @@ pub(crate) enum DeadLetter {
         /// Topic, subject or file name.
         to: Template,
     },
+}
+
+/// What the admin port shows of records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RecordsShown {
+    /// What an event is and how it is built, not what it says.
+    Masked,
+    /// All that the destinations get.
+    Clear,
 }
 
 /// `[log]`

@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::checked::{
-    Api, CatalogType, ClientAuth, LogFormat, MaskAction, OnShutdown, RealmIn, ResourceType, Validate,
+    Api, CatalogType, ClientAuth, LogFormat, MaskAction, OnShutdown, RealmIn, RecordsShown, ResourceType,
+    Validate,
 };
 use super::field::{Field, Named, Property, Secret};
 
@@ -34,6 +35,8 @@ pub(super) struct Config {
     pub(super) admin: Field<Admin>,
     /// What is logged, and how.
     pub(super) log: Field<Log>,
+    /// Spans for OpenTelemetry; none without it.
+    pub(super) tracing: Field<Tracing>,
 }
 
 #[derive(Clone, Default, Deserialize, JsonSchema)]
@@ -64,6 +67,10 @@ pub(super) struct Source {
     pub(super) source_uri: Field<String>,
     /// OAuth2 client credentials.
     pub(super) auth: Field<Auth>,
+    /// PEM file of certificate authorities that are trusted beside the system's.
+    pub(super) ca_file: Field<String>,
+    /// DANGER: whether every certificate is accepted, also one of an attacker between here and there.
+    pub(super) danger_accept_invalid_certificates: Field<bool>,
     /// The streaming session.
     pub(super) session: Field<Session>,
     /// Subscriptions that every session of this source gets before its first GET.
@@ -167,6 +174,8 @@ pub(super) struct Kafka {
     pub(super) partitions: Field<i64>,
     /// Replicas of created topics.
     pub(super) replication_factor: Field<i64>,
+    /// DANGER: whether every certificate is accepted, also one of an attacker between here and there.
+    pub(super) danger_accept_invalid_certificates: Field<bool>,
     /// librdkafka properties.
     pub(super) properties: Field<Named<Property>>,
 }
@@ -217,6 +226,8 @@ pub(super) struct Tls {
     pub(super) certificate: Field<String>,
     /// File of the client's key.
     pub(super) key: Field<String>,
+    /// DANGER: whether every certificate is accepted, also one of an attacker between here and there.
+    pub(super) danger_accept_invalid_certificates: Field<bool>,
 }
 
 #[derive(Clone, Default, Deserialize, JsonSchema)]
@@ -315,6 +326,8 @@ pub(super) struct State {
 pub(super) struct Admin {
     /// IP address and port, or "off".
     pub(super) listen: Field<String>,
+    /// What `tap --records` sees. The port has no authentication: "clear" shows customers' data to all who reach it.
+    pub(super) records: Field<RecordsShown>,
 }
 
 #[derive(Clone, Default, Deserialize, JsonSchema)]
@@ -324,4 +337,17 @@ pub(super) struct Log {
     pub(super) level: Field<String>,
     /// Text, JSON, or text on a terminal and JSON elsewhere.
     pub(super) format: Field<LogFormat>,
+}
+
+#[derive(Clone, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct Tracing {
+    /// The collector's address for OTLP over HTTP, or "off".
+    pub(super) otlp_endpoint: Field<String>,
+    /// The part of the polls that are traced, 0 to 1.
+    pub(super) sample_ratio: Field<f64>,
+    /// `service.name` of the spans.
+    pub(super) service_name: Field<String>,
+    /// Headers of the exports, by name.
+    pub(super) headers: Field<Named<Secret>>,
 }

@@ -8,6 +8,8 @@ mod generated;
 mod layers;
 mod masks;
 mod routes;
+mod tls;
+mod tracing;
 
 use std::fs;
 

@@ -59,12 +59,12 @@ impl Bridge {
         })
     }
 
-    /// Its events; the answer has no end.
+    /// Those of its events that `query` asks for; the answer has no end.
     ///
     /// # Errors
     /// 69 where nothing answers, or too many follow already.
-    pub(super) async fn events(&self) -> Result<Response, Failure> {
-        self.get("/events", None).await
+    pub(super) async fn events(&self, query: &str) -> Result<Response, Failure> {
+        self.get(&format!("/events?{query}"), None).await
     }
 
     async fn get(&self, path: &str, timeout: Option<Duration>) -> Result<Response, Failure> {

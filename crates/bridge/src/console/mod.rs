@@ -6,7 +6,7 @@
 //! - [`paint`]: colours, on a terminal only
 
 mod client;
-mod paint;
+pub(crate) mod paint;
 mod status;
 mod tap;
 

@@ -7,27 +7,27 @@ use crate::admin::verdict::Level;
 
 /// Colours text, or does not.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Paint {
+pub(crate) struct Paint {
     colours: bool,
 }
 
 impl Paint {
     /// For standard output.
-    pub(super) fn of_stdout() -> Self {
+    pub(crate) fn of_stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { colours: wanted && stdout().is_terminal() }
     }
 
     /// Without any.
     #[cfg(test)]
-    pub(super) const PLAIN: Self = Self { colours: false };
+    pub(crate) const PLAIN: Self = Self { colours: false };
 
     /// With them.
     #[cfg(test)]
-    pub(super) const COLOURED: Self = Self { colours: true };
+    pub(crate) const COLOURED: Self = Self { colours: true };
 
     /// Green, yellow or red.
-    pub(super) fn level(self, level: Level, text: impl Display) -> String {
+    pub(crate) fn level(self, level: Level, text: impl Display) -> String {
         let code = match level {
             Level::Ok => "32",
             Level::Warning => "33",
@@ -37,12 +37,12 @@ impl Paint {
     }
 
     /// For what stands out.
-    pub(super) fn bold(self, text: impl Display) -> String {
+    pub(crate) fn bold(self, text: impl Display) -> String {
         self.code("1", text)
     }
 
     /// For what stands back.
-    pub(super) fn dim(self, text: impl Display) -> String {
+    pub(crate) fn dim(self, text: impl Display) -> String {
         self.code("2", text)
     }
 

@@ -158,6 +158,9 @@ fn push_sink(text: &mut String, name: &str, sink: &SinkState, paint: Paint) {
     if let Some(reason) = &sink.reason {
         let _ = writeln!(text, "  {}", paint.level(level, tame(reason)));
     }
+    for weakness in &sink.weaknesses {
+        let _ = writeln!(text, "  {}", paint.level(Level::Warning, tame(weakness)));
+    }
 }
 
 fn short(of: f64) -> String {
@@ -213,6 +216,7 @@ mod tests {
             published: 1000,
             reason: Some("connection refused".to_owned()),
             retries: [("timeout".to_owned(), 3)].into(),
+            weaknesses: vec!["stream VIA has replicas 1".to_owned()],
             ..SinkState::default()
         };
         status.sinks.insert("lake".to_owned(), sink);
@@ -235,6 +239,7 @@ mod tests {
 
         sink lake  down for 4 s   1000 records   retries 3 timeout
           connection refused
+          stream VIA has replicas 1
         ");
     }
 

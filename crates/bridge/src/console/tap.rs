@@ -1,6 +1,9 @@
-//! `viaduct tap`: the events of a running bridge, one line each.
+//! `viaduct tap`: the events of a running bridge, one line each, or their records.
 
 use std::io::{Write, stdout};
+
+use serde::Deserialize;
+use url::form_urlencoded;
 
 use super::client::Bridge;
 use super::paint::Paint;
@@ -8,7 +11,7 @@ use super::{tame, written};
 use crate::admin::verdict::Level;
 use crate::cli::TapArgs;
 use crate::exit::{Exit, Failure};
-use crate::telemetry::Note;
+use crate::telemetry::{Note, RecordNote};
 
 /// Prints events until the bridge stops, `--events` have come, or Ctrl-C.
 ///
@@ -16,7 +19,7 @@ use crate::telemetry::Note;
 /// 69 where no bridge answers, and where it goes away without having stopped in order.
 pub(crate) async fn tap(args: &TapArgs) -> Result<(), Failure> {
     let bridge = Bridge::of(&args.bridge)?;
-    let mut answer = bridge.events().await?;
+    let mut answer = bridge.events(&query(args)).await?;
     let paint = Paint::of_stdout();
     let mut reader = SseReader::default();
     let mut left = args.events;
@@ -33,8 +36,12 @@ pub(crate) async fn tap(args: &TapArgs) -> Result<(), Failure> {
         };
         for Message { event, data } in reader.read(&chunk) {
             match event.as_str() {
-                "event" => {
-                    let line = if args.json { data } else { line(&data, paint)? };
+                "event" | "records" => {
+                    let line = match event.as_str() {
+                        _ if args.json => data,
+                        "records" => records(&data, paint)?,
+                        _ => line(&data, paint)?,
+                    };
                     if !written(print(&line))? {
                         return Ok(());
                     }
@@ -55,6 +62,20 @@ pub(crate) async fn tap(args: &TapArgs) -> Result<(), Failure> {
     }
 }
 
+/// What the arguments ask for.
+fn query(args: &TapArgs) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    if args.records {
+        query.append_key_only("records");
+    }
+    for (name, value) in [("source", &args.source), ("type", &args.event_type), ("sink", &args.sink)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    query.finish()
+}
+
 fn print(line: &str) -> std::io::Result<()> {
     let mut out = stdout().lock();
     out.write_all(line.as_bytes())?;
@@ -62,14 +83,34 @@ fn print(line: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-fn line(data: &str, paint: Paint) -> Result<String, Failure> {
-    let note: Note = serde_json::from_str(data).map_err(|_| {
+fn read<'d, T: Deserialize<'d>>(data: &'d str) -> Result<T, Failure> {
+    serde_json::from_str(data).map_err(|_| {
         Failure::new(
             Exit::Unavailable,
             "the bridge tells of events in a way that this version does not know",
             "compare `viaduct --version` here and there, or use --json",
         )
-    })?;
+    })
+}
+
+/// The records of an event, as the dry run shows them.
+fn records(data: &str, paint: Paint) -> Result<String, Failure> {
+    let note: RecordNote = read(data)?;
+    let id = note.id.as_deref().unwrap_or("without an id");
+    let event_type = note.event_type.as_deref().unwrap_or("malformed");
+    let mut text = format!("{} {} {}", tame(&note.source), tame(id), paint.bold(tame(event_type)));
+    if let Some(reason) = &note.dead_letter {
+        text.push_str(&paint.level(Level::Warning, format!(" dead letter: {}", tame(reason))));
+    }
+    text.push('\n');
+    for record in &note.records {
+        record.push(&mut text);
+    }
+    Ok(text)
+}
+
+fn line(data: &str, paint: Paint) -> Result<String, Failure> {
+    let note: Note = read(data)?;
     let event_type = note.event_type.as_deref().unwrap_or("(not an event)");
     let mut line = format!(
         "{}  {}  {}  {}  {} B",

@@ -179,8 +179,10 @@ fn configuration(
             "\n[sink.nats]\ntype = \"nats\"\nurl = \"{nats}\"\nstream = \"VIA\"\ncreate_stream = true\n"
         ));
     }
+    // Nobody expects a demo's cluster of one to survive anything.
+    let level = "warn,viaduct_sink::durability=error";
     text.push_str(&format!(
-        "\n[state]\ndir = {:?}\n\n[admin]\nlisten = \"{ADMIN}\"\n\n[log]\nlevel = \"warn\"\n",
+        "\n[state]\ndir = {:?}\n\n[admin]\nlisten = \"{ADMIN}\"\n\n[log]\nlevel = {level:?}\n",
         folder.join("state")
     ));
     std::fs::write(file, text).map_err(|error| {

@@ -13,6 +13,7 @@ use viaduct_sink::{Record, RejectReason, Rejection, Retry};
 use super::settle::Creditor;
 use crate::config::RefusedAfter;
 use crate::routing::Reason;
+use crate::telemetry::BatchTrace;
 
 /// A record on its way through a lane.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Item {
     pub(crate) creditor: Creditor,
     /// Set where this record is a dead letter.
     pub(crate) dead_letter: Option<Reason>,
+    /// The batch that it came in, where that is traced.
+    pub(crate) trace: Option<Arc<BatchTrace>>,
     /// What to publish.
     pub(crate) record: Record,
 }
@@ -161,6 +164,7 @@ mod tests {
             category: "c".into(),
             creditor: Creditor::DeadLetters,
             dead_letter: None,
+            trace: None,
             record: Record {
                 destination: destination.into(),
                 key: None,

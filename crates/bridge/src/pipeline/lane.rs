@@ -12,7 +12,7 @@ use super::backlog::{Backlog, Item};
 use super::settle::Creditor;
 use crate::routing::Reason;
 use crate::sinks::SinkHandle;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{BatchTrace, Telemetry};
 
 /// The most records of one `publish`. All that has arrived while the batch before was under way goes into the next.
 const BATCH_LIMIT: usize = 1000;
@@ -126,8 +126,15 @@ impl Lane {
 
     async fn publish(&self, batch: Vec<Item>, backlog: &mut Backlog) -> Result<(), Fatal> {
         let (tags, records): (Vec<Tag>, Vec<_>) = batch.into_iter().map(Tag::split).unzip();
+        let traces = self.telemetry.traces.as_ref();
+        let batches = tags.iter().map(|tag| tag.trace.as_ref());
+        let trace =
+            traces.and_then(|traces| traces.publish(&self.source, &self.sink.name, &records, batches));
         let started = Instant::now();
         let outcomes = self.sink.sink.publish(Batch { source: &self.source, records: &records }).await;
+        if let Some(trace) = trace {
+            trace.end(&outcomes);
+        }
         self.telemetry.publish_took(&self.sink.name, started.elapsed());
         self.settle(tags, records, outcomes, backlog, Instant::now(), rand::random())
     }
@@ -195,17 +202,18 @@ pub(super) struct Tag {
     category: Arc<str>,
     creditor: Creditor,
     dead_letter: Option<Reason>,
+    trace: Option<Arc<BatchTrace>>,
 }
 
 impl Tag {
     pub(super) fn split(item: Item) -> (Self, Record) {
-        let Item { sequence, category, creditor, dead_letter, record } = item;
-        (Self { sequence, category, creditor, dead_letter }, record)
+        let Item { sequence, category, creditor, dead_letter, trace, record } = item;
+        (Self { sequence, category, creditor, dead_letter, trace }, record)
     }
 
     fn join(self, record: Record) -> Item {
-        let Self { sequence, category, creditor, dead_letter } = self;
-        Item { sequence, category, creditor, dead_letter, record }
+        let Self { sequence, category, creditor, dead_letter, trace } = self;
+        Item { sequence, category, creditor, dead_letter, trace, record }
     }
 
     fn report(self, fate: Fate) -> Report {

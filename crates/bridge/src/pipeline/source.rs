@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::warn;
 use viaduct_faults::{Mistake, below_high_watermark, makes};
@@ -16,8 +17,9 @@ use super::lane::{Fate, LaneSender, Report};
 use super::repeats::{Repeats, Saying};
 use super::settle::{Creditor, Owed, Paid};
 use crate::config::SinkIndex;
-use crate::routing::{DeadLetterRoute, Masks, Plan, Reason, Router};
-use crate::telemetry::Telemetry;
+use crate::routing::{Circumstances, DeadLetterRoute, Masks, Plan, Reason, Router};
+use crate::shown::ShownSinks;
+use crate::telemetry::{BatchTrace, Telemetry};
 use crate::validation::Validator;
 
 /// What a source is built from.
@@ -78,15 +80,25 @@ pub(crate) struct SinkLane {
 struct Slot {
     owed: Owed,
     entry: Entry,
+    /// Those that the entry is under.
+    masks: Option<Arc<Masks>>,
     category: Arc<str>,
     session: SessionId,
+    /// The batch that it came in, where that is traced.
+    trace: Option<Arc<BatchTrace>>,
 }
 
 impl Slot {
     /// The right to acknowledge the event if nobody owes a receipt; gives itself back otherwise.
     fn settle(self) -> Result<Paid, Self> {
-        let Self { owed, entry, category, session } = self;
-        owed.settle().map_err(|owed| Self { owed, entry, category, session })
+        let Self { owed, entry, masks, category, session, trace } = self;
+        owed.settle().map_err(|owed| Self { owed, entry, masks, category, session, trace })
+    }
+
+    /// How it becomes a dead letter.
+    fn dying<'s>(&'s self, reason: Reason, detail: &'s str, intended: Option<&'s str>) -> Circumstances<'s> {
+        let (session, masks) = (self.session.as_str(), self.masks.as_deref());
+        Circumstances { session, reason, detail, intended, masks, at: Timestamp::now() }
     }
 }
 
@@ -169,6 +181,10 @@ impl Source {
         let telemetry = self.telemetry.clone();
         let mut durable = telemetry.durable(&self.name);
         let mut notes = telemetry.feed.batch(&self.name, deliveries.items.len());
+        let shows_records = telemetry.feed.is_followed_for_records();
+        let traces = telemetry.traces.as_ref();
+        let trace =
+            traces.and_then(|traces| traces.batch(&self.name, deliveries.poll, deliveries.items.len()));
         for Delivery { entry, token } in deliveries.items {
             // Before masks change values; of those, nothing goes on from here.
             let unfit = match (&mut self.validator, &entry) {
@@ -182,17 +198,29 @@ impl Source {
             };
             let sequence = slots.next();
             let category = categories.of(&entry);
-            let mut slot =
-                Slot { owed: Owed::new(token), entry, category, session: deliveries.session.clone() };
+            let mut slot = Slot {
+                owed: Owed::new(token),
+                entry,
+                masks: self.masks.clone(),
+                category,
+                session: deliveries.session.clone(),
+                trace: trace.clone(),
+            };
             let plan = match (&slot.entry, unfit) {
                 (Entry::Event(event), _) if below_high_watermark(event.id()) => Plan::Dropped,
                 (Entry::Event(_), Some(detail)) => Plan::DeadLetter(Reason::Schema, detail),
-                (Entry::Event(event), None) => self.router.plan(event),
+                (Entry::Event(event), None) => {
+                    self.router.plan_traced(event, trace.as_ref().map(|trace| trace.traceparent()))
+                }
                 (Entry::Malformed(malformed), _) => {
                     Plan::DeadLetter(Reason::from(malformed.reason()), malformed.detail().to_owned())
                 }
             };
             notes.add(&slot.entry, &plan, |sink| &self.lanes[sink].sink);
+            if shows_records && let (Entry::Event(event), Plan::Records(records)) = (&slot.entry, &plan) {
+                let format = |sink| self.router.format(event.event_type(), sink);
+                telemetry.feed.show_records(&self.name, &slot.entry, records, format);
+            }
             match plan {
                 Plan::Records(records) => {
                     for (sink, record) in records {
@@ -241,8 +269,8 @@ impl Source {
         }
         let outgoing = &mut outgoing[sink.get()];
         if lane.sender.has_room(outgoing.len() + 1) {
-            let category = slot.category.clone();
-            outgoing.push(Item { sequence, category, creditor, dead_letter: None, record });
+            let (category, trace) = (slot.category.clone(), slot.trace.clone());
+            outgoing.push(Item { sequence, category, creditor, dead_letter: None, trace, record });
         } else {
             self.telemetry.best_effort_dropped(&self.name, &lane.sink);
         }
@@ -262,14 +290,20 @@ impl Source {
             warn!(source = %self.name, %reason, destination = intended, detail, unsaid,
                   "event goes to the dead letters");
         }
-        let mut record =
-            self.dead_letter_route.record(&slot.entry, slot.session.as_str(), reason, detail, intended);
+        let mut record = self.dead_letter_route.record(&slot.entry, &slot.dying(reason, detail, intended));
         if let Creditor::Sink(sink) = creditor {
             // Two sinks may refuse an event for destinations of the same name: that makes two dead letters.
             record.message_id = format!("{}@{}", record.message_id, self.lanes[sink.get()].sink).into();
         }
-        let category = slot.category.clone();
-        let item = Item { sequence, category, creditor, dead_letter: Some(reason), record };
+        self.telemetry.feed.show_dead_letter(
+            &self.name,
+            &slot.entry,
+            reason,
+            &record,
+            ShownSinks::dead_letter,
+        );
+        let (category, trace) = (slot.category.clone(), slot.trace.clone());
+        let item = Item { sequence, category, creditor, dead_letter: Some(reason), trace, record };
         self.dead_letters.send(vec![item]);
     }
 
@@ -279,13 +313,21 @@ impl Source {
             warn!(source = %self.name, %reason, detail = rejection.detail, unsaid,
                   "the dead-letter destination refused this one: it goes to the local dead-letter file");
         }
-        let session = slot.session.as_str();
-        let record = self.last_resort_route.record(&slot.entry, session, reason, &rejection.detail, None);
+        let circumstances = slot.dying(reason, &rejection.detail, None);
+        let record = self.last_resort_route.record(&slot.entry, &circumstances);
+        self.telemetry.feed.show_dead_letter(
+            &self.name,
+            &slot.entry,
+            reason,
+            &record,
+            ShownSinks::local_dead_letter,
+        );
         let item = Item {
             sequence: report.sequence,
             category: slot.category.clone(),
             creditor: report.creditor,
             dead_letter: Some(reason),
+            trace: slot.trace.clone(),
             record,
         };
         self.last_resort.send(vec![item]);

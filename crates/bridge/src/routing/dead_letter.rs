@@ -4,11 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use viaduct_poller::{Entry, MalformedReason};
 use viaduct_sink::{Header, HeaderName, Record, RejectReason};
 
 use super::event_name;
+use super::mask::Masks;
 use super::naming::Naming;
 use super::rendering::{Filling, fill};
 use crate::config::{FieldName, Template};
@@ -40,6 +42,24 @@ impl Reason {
         }
     }
 
+    /// All the words.
+    pub(crate) const WORDS: [&str; 7] =
+        ["unrouted", "malformed", "no_id", "schema", "too_large", "invalid_destination", "refused"];
+
+    /// What a word means, for people.
+    pub(crate) fn meaning(word: &str) -> &'static str {
+        match word {
+            "unrouted" => "no route matched its event type",
+            "malformed" => "it is not an event of the vendor's document",
+            "no_id" => "it has no id, so it could not be acknowledged",
+            "schema" => "its payload was not as the vendor documents it, and the source refuses that",
+            "too_large" => "the destination takes nothing as large",
+            "invalid_destination" => "the destination cannot have such a name",
+            "refused" => "the destination refused it",
+            _ => "this version does not know the reason",
+        }
+    }
+
     /// The step of the pipeline that gave up, for `__connect.errors.stage`.
     fn stage(self) -> &'static str {
         match self {
@@ -66,6 +86,26 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Headers of a dead letter, which whoever reads it back looks for.
+pub(crate) mod header {
+    /// Why: [`super::Reason::as_str`]. What has no such header is no dead letter.
+    pub(crate) const REASON: &str = "viaduct-reason";
+    /// The source.
+    pub(crate) const SOURCE: &str = "viaduct-source";
+    /// The vendor's session.
+    pub(crate) const SESSION: &str = "viaduct-session";
+    /// The destination that did not take it.
+    pub(crate) const DESTINATION: &str = "viaduct-destination";
+    /// The fingerprint of the masks that were applied.
+    pub(crate) const MASKS: &str = "viaduct-masks";
+    /// When; in files alone, brokers stamp their records.
+    pub(crate) const TIME: &str = "viaduct-time";
+    /// The reason in words.
+    pub(crate) const MESSAGE: &str = "__connect.errors.exception.message";
+    /// The step of the pipeline that gave up.
+    pub(crate) const STAGE: &str = "__connect.errors.stage";
+}
+
 /// Where dead letters of one source go, and in which form.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetterRoute {
@@ -75,8 +115,25 @@ pub(crate) struct DeadLetterRoute {
     naming: Naming,
 }
 
+/// How an event became a dead letter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances<'c> {
+    /// The vendor's session that it came in.
+    pub(crate) session: &'c str,
+    /// Why, as a label.
+    pub(crate) reason: Reason,
+    /// Why, in words.
+    pub(crate) detail: &'c str,
+    /// The destination that did not take it, where it had got that far.
+    pub(crate) intended: Option<&'c str>,
+    /// The masks that its text is under.
+    pub(crate) masks: Option<&'c Masks>,
+    /// Now.
+    pub(crate) at: Timestamp,
+}
+
 /// The name of the local dead-letter file, without its suffix.
-const LOCAL_FILE: &str = "dead-letters";
+pub(crate) const LOCAL_FILE: &str = "dead-letters";
 
 impl DeadLetterRoute {
     /// Into the local file under `state.dir`.
@@ -94,16 +151,8 @@ impl DeadLetterRoute {
     ///
     /// Brokers get the text as the value and the rest as headers. A file has no headers, so there the value is an object
     /// `{"headers": {…}, "event": …}`; a text that is no JSON stands in it as a string.
-    ///
-    /// `intended` is the destination that did not take it, where it had got that far.
-    pub(crate) fn record(
-        &self,
-        entry: &Entry,
-        session: &str,
-        reason: Reason,
-        detail: &str,
-        intended: Option<&str>,
-    ) -> Record {
+    pub(crate) fn record(&self, entry: &Entry, circumstances: &Circumstances<'_>) -> Record {
+        let &Circumstances { session, reason, detail, intended, masks, at } = circumstances;
         let (raw, key, content) = match entry {
             Entry::Event(event) => (event.raw(), Some(event.id()), event.content_hash()),
             Entry::Malformed(malformed) => (malformed.raw(), malformed.id(), malformed.content_hash()),
@@ -112,21 +161,28 @@ impl DeadLetterRoute {
         let event = event_name(&self.org, identity.id(), identity.hash());
         // Where fields are masked, readers get no hash of what they hide: it could be guessed.
         let shown = event_name(&self.org, identity.id(), content);
-        let mut headers: Vec<(&str, &str)> = Vec::with_capacity(8);
+        let mut headers: Vec<(&str, &str)> = Vec::with_capacity(10);
         if let Some(intended) = intended {
             headers.push(("__connect.errors.topic", intended));
         }
         headers.push(("__connect.errors.class.name", reason.as_str()));
-        headers.push(("__connect.errors.exception.message", detail));
-        headers.push(("__connect.errors.stage", reason.stage()));
-        headers.push(("viaduct-source", &self.source));
-        headers.push(("viaduct-session", session));
-        headers.push(("viaduct-reason", reason.as_str()));
+        headers.push((header::MESSAGE, detail));
+        headers.push((header::STAGE, reason.stage()));
+        headers.push((header::SOURCE, &self.source));
+        headers.push((header::SESSION, session));
+        headers.push((header::REASON, reason.as_str()));
         if let Some(intended) = intended {
-            headers.push(("viaduct-destination", intended));
+            headers.push((header::DESTINATION, intended));
+        }
+        if let Some(masks) = masks {
+            headers.push((header::MASKS, masks.fingerprint()));
         }
         let (headers, value) = match self.naming {
-            Naming::File => (Vec::new(), line(&headers, raw).into_bytes().into()),
+            Naming::File => {
+                let at = Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at).to_string();
+                headers.push((header::TIME, &at));
+                (Vec::new(), line(&headers, raw).into_bytes().into())
+            }
             Naming::Kafka | Naming::Nats => {
                 let headers = headers.into_iter().map(|(name, value)| Header {
                     name: HeaderName::Literal(name.into()),

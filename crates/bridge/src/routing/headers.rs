@@ -23,6 +23,9 @@ pub(crate) struct Headers {
     schema_versions: HashMap<Box<str>, Arc<str>, RandomState>,
 }
 
+/// What the context of a trace is called, as a header and as an attribute.
+const TRACEPARENT: &str = "traceparent";
+
 /// How many different event types, and schema versions, are kept.
 const KNOWN: usize = 1024;
 
@@ -86,7 +89,13 @@ impl Headers {
     }
 
     /// The event as structured CloudEvents JSON (CloudEvents JSON format 1.0.2), `data` being JSON text.
-    pub(crate) fn structured(&mut self, event: &Event, key: Option<&Arc<str>>, data: &str) -> Bytes {
+    pub(crate) fn structured(
+        &mut self,
+        event: &Event,
+        key: Option<&Arc<str>>,
+        traceparent: Option<&Arc<str>>,
+        data: &str,
+    ) -> Bytes {
         let mut value = String::with_capacity(data.len() + 512);
         value.push('{');
         self.attributes(event, key, |attribute, text| {
@@ -95,10 +104,25 @@ impl Headers {
             push_literal(&mut value, &text);
             value.push(',');
         });
+        if let Some(traceparent) = traceparent {
+            // CloudEvents, "Distributed Tracing Extension".
+            push_literal(&mut value, TRACEPARENT);
+            value.push(':');
+            push_literal(&mut value, traceparent);
+            value.push(',');
+        }
         value.push_str("\"datacontenttype\":\"application/json\",\"data\":");
         value.push_str(data);
         value.push('}');
         Bytes::from(value.into_bytes())
+    }
+}
+
+/// Adds the context of the trace (W3C Trace Context, section 3.2), where a route does not write that header itself.
+pub(super) fn add_trace(headers: &mut Vec<Header>, traceparent: &Arc<str>) {
+    let is_ours = |header: &Header| matches!(&header.name, HeaderName::Literal(name) if name.eq_ignore_ascii_case(TRACEPARENT));
+    if !headers.iter().any(is_ours) {
+        headers.push(Header { name: HeaderName::Literal(TRACEPARENT.into()), value: traceparent.clone() });
     }
 }
 
@@ -154,7 +178,7 @@ mod tests {
             panic!("no event")
         };
         let key = key.map(Arc::from);
-        let value = Headers::new("via://acme").structured(&event, key.as_ref(), data);
+        let value = Headers::new("via://acme").structured(&event, key.as_ref(), None, data);
         String::from_utf8(value.to_vec()).unwrap()
     }
 
@@ -170,6 +194,17 @@ mod tests {
             structured(least, None, "null"),
             r#"{"specversion":"1.0","id":"1","source":"via://acme","type":"com.alvaria.a.B","datacontenttype":"application/json","data":null}"#
         );
+    }
+
+    #[test]
+    fn a_route_keeps_its_own_trace_header() {
+        let header = |name: &str| Header { name: HeaderName::Literal(name.into()), value: "own".into() };
+        let mut headers = vec![header("x")];
+        add_trace(&mut headers, &"00-1".into());
+        assert_eq!(headers.iter().map(|header| &*header.value).collect::<Vec<_>>(), ["own", "00-1"]);
+        let mut headers = vec![header("TraceParent")];
+        add_trace(&mut headers, &"00-1".into());
+        assert_eq!(headers, [header("TraceParent")]);
     }
 
     #[test]

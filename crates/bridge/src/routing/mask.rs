@@ -22,6 +22,7 @@ use std::sync::Arc;
 use ring::hmac;
 use secrecy::ExposeSecret;
 use viaduct_poller::{ApiVersion, Entry};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::json::{self, Edit, Member};
 use crate::config::{Config, Mask, MaskAction, Pattern, SecretError};
@@ -38,6 +39,7 @@ pub(crate) struct Masks {
     rules: Vec<Rule>,
     honour_is_masked: bool,
     key: Option<hmac::Key>,
+    fingerprint: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -79,7 +81,13 @@ impl Masks {
             rules: rules.collect(),
             honour_is_masked: mask.honour_is_masked,
             key: key.map(|key| hmac::Key::new(hmac::HMAC_SHA256, key.expose_secret().as_bytes())),
+            fingerprint: fingerprint(mask),
         })
+    }
+
+    /// The same for equal masks, whatever their key is: it tells whether an event was masked by these already.
+    pub(crate) fn fingerprint(&self) -> &Arc<str> {
+        &self.fingerprint
     }
 
     /// The entry with its fields masked; the same one where there is nothing to mask.
@@ -152,6 +160,14 @@ impl fmt::Debug for Masks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Masks").field("rules", &self.rules).finish_non_exhaustive()
     }
+}
+
+fn fingerprint(mask: &Mask) -> Arc<str> {
+    let mut text = format!("{}", mask.honour_is_masked);
+    for rule in &mask.rules {
+        text.push_str(&format!("\n{} {}", rule.path, rule.action.word()));
+    }
+    format!("{:016x}", xxh3_64(text.as_bytes())).into()
 }
 
 /// The last four characters of a text that hides at least three others.

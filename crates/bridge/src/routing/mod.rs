@@ -8,7 +8,7 @@
 //! - [`dead_letter`]: what an event that cannot be published becomes
 //! - [`json`]: JSON text looked at and edited without being parsed into values
 
-mod dead_letter;
+pub(crate) mod dead_letter;
 mod fields;
 mod format;
 mod headers;
@@ -30,13 +30,13 @@ use jiff::Timestamp;
 use viaduct_poller::{ContentHash, Event};
 use viaduct_sink::{Header, HeaderName, Record};
 
-pub(crate) use self::dead_letter::{DeadLetterRoute, Reason};
+pub(crate) use self::dead_letter::{Circumstances, DeadLetterRoute, Reason};
 use self::fields::{FieldNames, Fields};
 use self::headers::Headers;
 pub(crate) use self::mask::Masks;
 pub(crate) use self::naming::Naming;
 use self::rendering::{Destination, Key, Seen, Text};
-pub(crate) use self::rendering::{outline, prefix};
+pub(crate) use self::rendering::{every_name, outline, prefix};
 use crate::config::{Format, Route, SinkIndex, Target, Template};
 
 /// What the routes make of an event.
@@ -112,6 +112,11 @@ impl Router {
 
     /// Makes the records of `event`.
     pub(crate) fn plan(&mut self, event: &Event) -> Plan {
+        self.plan_traced(event, None)
+    }
+
+    /// The same, with the context of its trace in them.
+    pub(crate) fn plan_traced(&mut self, event: &Event, traceparent: Option<&Arc<str>>) -> Plan {
         let matching = self.matching(event.event_type());
         if matching.is_empty() {
             return Plan::DeadLetter(Reason::Unrouted, "no route matches this event type".to_owned());
@@ -132,7 +137,7 @@ impl Router {
             let Some(target) = &mut self.targets[index] else { continue };
             let key = target.key.of(&seen);
             let destination = target.destination.render(&seen);
-            let value = values.of(target.format, &seen, key.as_ref(), &mut self.headers);
+            let value = values.of(target.format, &seen, key.as_ref(), traceparent, &mut self.headers);
             let mut headers = match target.format {
                 Format::CloudEvents => self.headers.beside_structured(),
                 Format::Unwrapped | Format::Raw | Format::Payload => self.headers.binary(event, key.as_ref()),
@@ -142,6 +147,10 @@ impl Router {
                 Some(Header { name: name.clone(), value })
             });
             headers.extend(own);
+            // A structured event has it inside, as CloudEvents' extension.
+            if let Some(traceparent) = traceparent.filter(|_| target.format != Format::CloudEvents) {
+                headers::add_trace(&mut headers, traceparent);
+            }
             let record = Record {
                 destination,
                 key,
@@ -154,6 +163,13 @@ impl Router {
             records.push((target.sink, record));
         }
         if records.is_empty() { Plan::Dropped } else { Plan::Records(records) }
+    }
+
+    /// The format of the record that this sink gets of events of this type.
+    pub(crate) fn format(&mut self, event_type: &str, sink: SinkIndex) -> Option<Format> {
+        let matching = self.matching(event_type);
+        let mut targets = matching.iter().filter_map(|&index| self.targets[index].as_ref());
+        targets.find(|target| target.sink == sink).map(|target| target.format)
     }
 
     /// [`Route::applying`], remembered.
@@ -180,6 +196,7 @@ impl Values {
         format: Format,
         seen: &Seen<'_>,
         key: Option<&Arc<str>>,
+        traceparent: Option<&Arc<str>>,
         headers: &mut Headers,
     ) -> Bytes {
         // Of a structured event the key is a part.
@@ -193,7 +210,8 @@ impl Values {
             Format::Unwrapped => format::unwrapped(seen.event, seen.fields),
             Format::Payload => format::payload(seen.event, seen.fields),
             Format::CloudEvents => {
-                headers.structured(seen.event, key, format::payload_text(seen.event, seen.fields))
+                let data = format::payload_text(seen.event, seen.fields);
+                headers.structured(seen.event, key, traceparent, data)
             }
         };
         self.0.push((format, key.cloned(), value.clone()));

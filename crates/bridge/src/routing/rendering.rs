@@ -242,6 +242,16 @@ pub(crate) fn prefix(template: &Template, naming: Naming, source: &str, org: &st
     (name, true)
 }
 
+/// The names of one source's dead letters: `*` stands for what depends on the event.
+pub(crate) fn every_name(template: &Template, naming: Naming, source: &str, org: &str) -> String {
+    fill(template, naming, |field| match field {
+        FieldName::Org => Filling::Value(org),
+        FieldName::Source => Filling::Value(source),
+        FieldName::Category | FieldName::Name => Filling::Verbatim("*".to_owned()),
+        FieldName::Event(_) => Filling::Missing,
+    })
+}
+
 /// The destination of a type of events, as far as it is known before there is one: what an event decides stands in braces.
 /// Without a source, so does what depends on that.
 pub(crate) fn outline(

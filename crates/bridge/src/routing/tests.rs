@@ -65,6 +65,38 @@ fn key(router: &mut Router, payload: &str) -> Option<String> {
 }
 
 #[test]
+fn a_trace_is_in_the_record_and_in_none_of_its_names() {
+    let routes = ["unwrapped", "cloudevents", "raw"].into_iter().zip(["lake", "bus", "archive"]).map(
+        |(format, sink)| {
+            format!("[[route]]\nmatch = [\"*\"]\nsink = \"{sink}\"\nto = \"x\"\nformat = \"{format}\"\n")
+        },
+    );
+    let mut router = router(&routes.collect::<String>());
+    let event = event("a.B", "{}");
+    let traced = |router: &mut Router, traceparent: Option<&str>| {
+        let traceparent = traceparent.map(Arc::from);
+        let Plan::Records(records) = router.plan_traced(&event, traceparent.as_ref()) else {
+            panic!("records")
+        };
+        records
+    };
+    let (plain, one, other) =
+        (traced(&mut router, None), traced(&mut router, Some("00-1")), traced(&mut router, Some("00-2")));
+    let names = |records: &[(SinkIndex, Record)]| {
+        let names = records.iter().map(|(_, record)| (record.message_id.clone(), record.event.clone()));
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!((names(&one), names(&other)), (names(&plain), names(&plain)));
+    let [(_, unwrapped), (_, structured), (_, raw)] = &one[..] else { panic!("three records") };
+    let header = Header { name: HeaderName::Literal("traceparent".into()), value: "00-1".into() };
+    assert_eq!(unwrapped.headers.last(), Some(&header));
+    assert_eq!(raw.value, plain[2].1.value, "byte for byte");
+    assert_eq!(structured.headers, plain[1].1.headers);
+    let structured: serde_json::Value = serde_json::from_slice(&structured.value).unwrap();
+    assert_eq!(structured["traceparent"], "00-1");
+}
+
+#[test]
 fn the_first_key_that_says_something_counts() {
     let mut router = router("[[route]]\nmatch = [\"*\"]\nsink = \"lake\"\n");
     let mut key = |payload: &str| key(&mut router, payload);
@@ -251,7 +283,15 @@ fn names_in_checkpoints_are_the_vendors_and_names_that_readers_see_are_masked() 
     assert_ne!(before.message_id, after.message_id);
     assert_eq!(before.message_id, before.event);
     let letter = DeadLetterRoute::local("main", "acme");
-    let letter = |event: &Event| letter.record(&Entry::Event(event.clone()), "s", Reason::Unrouted, "", None);
+    let circumstances = Circumstances {
+        session: "s",
+        reason: Reason::Unrouted,
+        detail: "",
+        intended: None,
+        masks: None,
+        at: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let letter = |event: &Event| letter.record(&Entry::Event(event.clone()), &circumstances);
     assert_eq!(letter(&vendors).event, letter(&masked).event);
     assert_ne!(letter(&vendors).message_id, letter(&masked).message_id);
 }

@@ -287,13 +287,15 @@ fn dead_letter() -> Value {
         "viaduct-session",
         "viaduct-reason",
         "viaduct-destination",
+        "viaduct-masks",
     ];
     let properties: Map<String, Value> =
         names.into_iter().map(|name| (name.to_owned(), json!({"type": "string"}))).collect();
     json!({
         "name": "dead-letter",
         "title": "Dead letter",
-        "summary": "An event that can never be published as routed, as the vendor sent it; the headers say why.",
+        "summary": "An event that can never be published as routed, as the vendor sent it; the headers say why. \
+                    Records with the header viaduct-replayed are none, but mark what was replayed.",
         "headers": {"type": "object", "properties": properties, "required": ["viaduct-reason"]},
         "payload": {"description": "The event, whatever it is."},
     })

@@ -1,5 +1,6 @@
 //! The configured sinks: opened ([`mod@open`]), and in the state in which people see them.
 
+mod destinations;
 mod open;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,10 @@ use std::time::Instant;
 use tracing::{info, warn};
 use viaduct_sink::{Health, HealthWatch, Retry, Sink};
 
-pub(crate) use self::open::{local_dead_letters, naming, open};
+pub(crate) use self::destinations::{Destination, Destinations};
+pub(crate) use self::open::{
+    identity, kafka_settings, local_dead_letters, naming, nats_settings, open, refused,
+};
 use crate::config::RefusedAfter;
 
 /// A sink with its name and its state.

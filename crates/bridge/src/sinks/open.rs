@@ -14,6 +14,7 @@ use crate::config::{
     self, Config, DeadLetter, FileOptions, KafkaOptions, NatsAuth, NatsOptions, RefusedAfter, SecretRef,
     SinkIndex, SinkKind, Target, Template,
 };
+use crate::danger;
 use crate::exit::{Exit, Failure};
 use crate::routing::{Naming, prefix};
 
@@ -47,7 +48,7 @@ pub(crate) async fn open(
 }
 
 /// Who publishes to an exactly-once sink, and for which sources.
-fn identity(config: &Config, sink: &config::Sink, owner: &Owner) -> Identity {
+pub(crate) fn identity(config: &Config, sink: &config::Sink, owner: &Owner) -> Identity {
     let members = config.sources.iter().map(|source| Member {
         source: source.name.as_str().into(),
         remember: remembered(source.max_in_flight),
@@ -67,13 +68,17 @@ const LOCAL_DEAD_LETTERS: &str = "local-dead-letters";
 ///
 /// # Errors
 /// 78 where it cannot be opened.
-pub(crate) fn local_dead_letters(directory: &Path) -> Result<Arc<SinkHandle>, Failure> {
+pub(crate) fn local_dead_letters(
+    directory: &Path,
+    refused_after: RefusedAfter,
+) -> Result<Arc<SinkHandle>, Failure> {
     let sink =
         FileSink::open(FileSettings::new(directory)).map_err(|error| refused(LOCAL_DEAD_LETTERS, &error))?;
-    Ok(SinkHandle::new(LOCAL_DEAD_LETTERS, true, RefusedAfter::Never, Arc::new(sink)))
+    Ok(SinkHandle::new(LOCAL_DEAD_LETTERS, true, refused_after, Arc::new(sink)))
 }
 
-fn refused(sink: &str, error: &dyn std::fmt::Display) -> Failure {
+/// A sink whose settings its client refuses.
+pub(crate) fn refused(sink: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::new(
         Exit::Config,
         format!("sink {sink} cannot be opened: {error}"),
@@ -93,6 +98,21 @@ async fn open_kafka(
     options: &KafkaOptions,
     identity: Option<Identity>,
 ) -> Result<KafkaSink, Failure> {
+    let name = &config.sink(index).name;
+    let settings = kafka_settings(config, index, options, identity)?;
+    KafkaSink::connect(settings).await.map_err(|error| refused(name, &error))
+}
+
+/// What the sink's client is made of.
+///
+/// # Errors
+/// 78 for a property that cannot be read.
+pub(crate) fn kafka_settings(
+    config: &Config,
+    index: SinkIndex,
+    options: &KafkaOptions,
+    identity: Option<Identity>,
+) -> Result<KafkaSettings, Failure> {
     let sink = config.sink(index);
     let mut settings = KafkaSettings::new(&options.bootstrap_servers);
     settings.client_id = format!("{}.{}", config.bridge.name, sink.name);
@@ -100,12 +120,16 @@ async fn open_kafka(
         let value = value.read().map_err(|error| refused(&sink.name, &format!("property {key}: {error}")))?;
         settings.properties.insert(key.clone(), value);
     }
+    if options.accept_invalid_certificates {
+        settings.properties.insert(danger::KAFKA_VERIFICATION.to_owned(), "false".to_owned().into());
+    }
     settings.create_topics = options.create_topics;
     settings.partitions = options.partitions;
     settings.replication_factor = options.replication_factor;
     settings.exactly_once = identity;
     settings.shards = config.bridge.shards;
-    KafkaSink::connect(settings).await.map_err(|error| refused(&sink.name, &error))
+    settings.require_durable = sink.require_durable;
+    Ok(settings)
 }
 
 async fn open_nats(
@@ -114,6 +138,17 @@ async fn open_nats(
     options: &NatsOptions,
     identity: Option<Identity>,
 ) -> Result<NatsSink, Failure> {
+    let settings = nats_settings(config, index, options, identity);
+    NatsSink::connect(settings).await.map_err(|error| refused(&config.sink(index).name, &error))
+}
+
+/// What the sink's client is made of.
+pub(crate) fn nats_settings(
+    config: &Config,
+    index: SinkIndex,
+    options: &NatsOptions,
+    identity: Option<Identity>,
+) -> NatsSettings {
     let sink = config.sink(index);
     let urls = options.urls.iter().map(ToString::to_string).collect();
     let mut settings = NatsSettings::new(urls, &options.stream);
@@ -130,13 +165,15 @@ async fn open_nats(
     settings.tls.required = options.tls.required;
     settings.tls.first = options.tls.first;
     settings.tls.authorities = options.tls.ca.clone();
+    settings.tls.verifier = options.tls.accept_invalid_certificates.then(danger::accept_any);
     settings.tls.client =
         options.tls.client.as_ref().map(|client| (client.certificate.clone(), client.key.clone()));
     settings.create_stream = options.create_stream;
     settings.replicas = options.replicas;
     settings.exactly_once = identity;
+    settings.require_durable = sink.require_durable;
     settings.subjects = subjects(config, index);
-    NatsSink::connect(settings).await.map_err(|error| refused(&sink.name, &error))
+    settings
 }
 
 /// Read again at every connection, so that a rotated file takes effect.

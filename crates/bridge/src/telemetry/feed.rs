@@ -1,5 +1,6 @@
-//! What has just come: the last events, and those that follow them. Never a value and never a key, only what an event
-//! is called, where it goes and how large it is.
+//! What has just come: the last events, and those that follow them. Of an event that is what it is called, where it goes and
+//! how large it is, never a value and never a key. Whoever asks for records gets those besides, as [`ShownSinks`] shows
+//! them to followers; while nobody asks, nobody makes them.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -11,18 +12,25 @@ use tokio::sync::broadcast;
 use viaduct_poller::Entry;
 use viaduct_sink::Record;
 
-use crate::routing::Plan;
+use crate::config::{Format, SinkIndex};
+use crate::routing::{Plan, Reason};
+use crate::shown::{Content, ShownRecord, ShownSinks};
 
 /// How many events are remembered for somebody who starts to look.
 pub(crate) const REMEMBERED: usize = 50;
 /// How far a follower may be behind before it misses events.
 const FOLLOWER_LAG: usize = 4096;
 
+/// How far one that follows records may be behind: with the largest value that is shown, 16 MiB.
+const RECORDS_LAG: usize = 256;
+
 /// The latest events of all sources.
 #[derive(Debug)]
 pub(crate) struct Feed {
     recent: Mutex<Recent>,
     followers: broadcast::Sender<Arc<Note>>,
+    records: broadcast::Sender<Arc<RecordNote>>,
+    sinks: ShownSinks,
     /// Keys are shown as a hash that is another one in every process, so that it cannot be looked up.
     keys: RandomState,
 }
@@ -66,17 +74,42 @@ pub(crate) struct NotedRecord {
     pub(crate) size: usize,
 }
 
+/// The records of an event as they may be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordNote {
+    /// When they were handed to their sinks, as RFC 3339 in UTC.
+    pub(crate) time: String,
+    /// The source.
+    pub(crate) source: String,
+    /// `eventType`; `None` for what is not an event.
+    #[serde(rename = "type")]
+    pub(crate) event_type: Option<String>,
+    /// `eventId`, where it has one.
+    pub(crate) id: Option<String>,
+    /// At least one.
+    pub(crate) records: Vec<ShownRecord>,
+    /// Why it goes to the dead letters.
+    pub(crate) dead_letter: Option<String>,
+}
+
 impl Default for Feed {
     fn default() -> Self {
-        Self {
-            recent: Mutex::default(),
-            followers: broadcast::Sender::new(FOLLOWER_LAG),
-            keys: RandomState::new(),
-        }
+        Self::new(ShownSinks::default())
     }
 }
 
 impl Feed {
+    /// Nothing has come yet. `sinks` says how records look.
+    pub(crate) fn new(sinks: ShownSinks) -> Self {
+        Self {
+            recent: Mutex::default(),
+            followers: broadcast::Sender::new(FOLLOWER_LAG),
+            records: broadcast::Sender::new(RECORDS_LAG),
+            sinks,
+            keys: RandomState::new(),
+        }
+    }
+
     /// A batch of `source` has come. The answer notes those of its events that somebody will want to see.
     pub(crate) fn batch(&self, source: &Arc<str>, events: usize) -> Notes<'_> {
         if events > 0 {
@@ -93,6 +126,55 @@ impl Feed {
         (recent.notes.iter().cloned().collect(), self.followers.subscribe())
     }
 
+    /// The records that come from now on.
+    pub(crate) fn follow_records(&self) -> broadcast::Receiver<Arc<RecordNote>> {
+        self.records.subscribe()
+    }
+
+    /// Whether somebody follows records.
+    pub(crate) fn is_followed_for_records(&self) -> bool {
+        self.records.receiver_count() > 0
+    }
+
+    /// Shows the records of an event. `format` says what is in that of a sink.
+    pub(crate) fn show_records(
+        &self,
+        source: &str,
+        entry: &Entry,
+        records: &[(SinkIndex, Record)],
+        mut format: impl FnMut(SinkIndex) -> Option<Format>,
+    ) {
+        let shown = records.iter().map(|(sink, record)| {
+            // A payload has no envelope that could stay, so that is what an unknown format is taken for.
+            let content = Content::Event(format(*sink).unwrap_or(Format::Payload));
+            self.sinks.to_followers(record, content, |sinks, record| sinks.record(sink.get(), record))
+        });
+        self.show(source, entry, shown.collect(), None);
+    }
+
+    /// Shows a dead letter, where somebody follows records.
+    pub(crate) fn show_dead_letter(
+        &self,
+        source: &str,
+        entry: &Entry,
+        reason: Reason,
+        record: &Record,
+        show: impl Fn(&ShownSinks, &Record) -> ShownRecord,
+    ) {
+        if self.is_followed_for_records() {
+            let shown = self.sinks.to_followers(record, Content::DeadLetter, show);
+            self.show(source, entry, vec![shown], Some(reason.as_str().to_owned()));
+        }
+    }
+
+    fn show(&self, source: &str, entry: &Entry, records: Vec<ShownRecord>, dead_letter: Option<String>) {
+        let (event_type, id) = names(entry);
+        let source = source.to_owned();
+        let note = RecordNote { time: now_text(), source, event_type, id, records, dead_letter };
+        // Nobody follows any more: nothing to tell.
+        let _ = self.records.send(Arc::new(note));
+    }
+
     /// When the last event of a source came.
     pub(crate) fn last_event(&self, source: &str) -> Option<Instant> {
         self.lock().last.get(source).copied()
@@ -104,6 +186,16 @@ impl Feed {
 
     fn key_hash(&self, key: &str) -> String {
         format!("{:08x}", self.keys.hash_one(key) as u32)
+    }
+}
+
+/// Its type and its id, as far as it has them.
+fn names(entry: &Entry) -> (Option<String>, Option<String>) {
+    match entry {
+        Entry::Event(event) => (Some(event.event_type().to_owned()), Some(event.id().to_owned())),
+        Entry::Malformed(malformed) => {
+            (malformed.event().map(|event| event.event_type().to_owned()), malformed.id().map(str::to_owned))
+        }
     }
 }
 
@@ -124,13 +216,7 @@ impl Notes<'_> {
             self.unseen -= 1;
             return;
         }
-        let (event_type, id) = match entry {
-            Entry::Event(event) => (Some(event.event_type().to_owned()), Some(event.id().to_owned())),
-            Entry::Malformed(malformed) => (
-                malformed.event().map(|event| event.event_type().to_owned()),
-                malformed.id().map(str::to_owned),
-            ),
-        };
+        let (event_type, id) = names(entry);
         let noted = |(index, record): &(crate::config::SinkIndex, Record)| NotedRecord {
             sink: sink(index.get()).to_owned(),
             destination: record.destination.to_string(),
@@ -204,6 +290,37 @@ mod tests {
         }
         assert_eq!(seen, 120);
         assert!(feed.last_event("main").is_some() && feed.last_event("other").is_none());
+    }
+
+    #[test]
+    fn records_are_made_for_those_who_follow_them_alone() {
+        let feed = Feed::default();
+        let raw = r#"{"eventId":"7","eventType":"chat.New","payload":"hunter2"}"#;
+        let entry = viaduct_poller::parse_entry(raw.to_owned(), ApiVersion::V3, Instant::now());
+        let route = crate::routing::DeadLetterRoute::local("main", "acme");
+        let circumstances = crate::routing::Circumstances {
+            session: "s",
+            reason: Reason::Unrouted,
+            detail: "",
+            intended: None,
+            masks: None,
+            at: jiff::Timestamp::now(),
+        };
+        let record = route.record(&entry, &circumstances);
+        let _notes_only = feed.follow();
+        assert!(!feed.is_followed_for_records());
+        feed.show_dead_letter("main", &entry, Reason::Unrouted, &record, |_, _| panic!("nobody looks"));
+        let mut follower = feed.follow_records();
+        assert!(feed.is_followed_for_records());
+        feed.show_dead_letter("main", &entry, Reason::Unrouted, &record, ShownSinks::dead_letter);
+        let note = follower.try_recv().unwrap();
+        assert_eq!((note.id.as_deref(), note.dead_letter.as_deref()), (Some("7"), Some("unrouted")));
+        assert!(!note.records[0].value.contains("hunter2"), "{note:?}");
+        let large = Record { value: vec![b'x'; 1 << 20].into(), ..record };
+        feed.show_dead_letter("main", &entry, Reason::Unrouted, &large, ShownSinks::dead_letter);
+        assert_eq!(follower.try_recv().unwrap().records[0].value, "(1048576 bytes: too large to be shown)");
+        drop(follower);
+        assert!(!feed.is_followed_for_records());
     }
 
     #[test]

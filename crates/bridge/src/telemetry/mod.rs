@@ -3,6 +3,7 @@
 //! - [`tally`]: the counters, one source of truth
 //! - [`exposition`]: the counters as OpenMetrics text
 //! - [`feed`]: the last events, for people who look on
+//! - [`traces`]: spans for OpenTelemetry
 //! - [`trend`]: the last minute in numbers
 //! - [`observer`]: from the poller's observations to the counters
 
@@ -10,6 +11,7 @@ mod exposition;
 mod feed;
 mod observer;
 mod tally;
+mod traces;
 mod trend;
 
 use std::sync::{Arc, Mutex, RwLock};
@@ -22,11 +24,16 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 use viaduct_poller::SourceStatus;
 
-pub(crate) use self::feed::{Feed, Note, REMEMBERED, now_text};
+pub(crate) use self::feed::{Feed, Note, REMEMBERED, RecordNote, now_text};
 pub(crate) use self::observer::SourceObserver;
 pub(crate) use self::tally::{CategoryCounts, Counts, Tally};
+pub(crate) use self::traces::{BatchTrace, Traces};
 pub(crate) use self::trend::Trend;
+use crate::config::Config;
+use crate::danger;
+use crate::exit::Failure;
 use crate::routing::Reason;
+use crate::shown::ShownSinks;
 use crate::sinks::SinkHandle;
 
 /// Counters, timings and states of one running bridge.
@@ -37,6 +44,10 @@ pub(crate) struct Telemetry {
     pub(crate) tally: Arc<Tally>,
     pub(crate) feed: Feed,
     pub(crate) trend: Trend,
+    /// `None`: off.
+    pub(crate) traces: Option<Traces>,
+    /// What is not verified, see [`danger`].
+    pub(crate) dangers: Vec<String>,
     publish_duration: Family<SinkLabel, Histogram, fn() -> Histogram>,
     latency: Family<LatencyLabels, Histogram, fn() -> Histogram>,
     request_duration: Family<RequestLabels, Histogram, fn() -> Histogram>,
@@ -63,8 +74,21 @@ struct RequestLabels {
 }
 
 impl Telemetry {
-    /// All zero, for the bridge of this name.
+    /// All zero, for the bridge of this name, of which nobody looks at the records; without traces.
     pub(crate) fn new(bridge: &str) -> Arc<Self> {
+        Self::from_parts(bridge, Feed::default(), None, Vec::new())
+    }
+
+    /// All zero, for the bridge of this configuration.
+    ///
+    /// # Errors
+    /// Those of [`Traces::start`].
+    pub(crate) fn of(config: &Config) -> Result<Arc<Self>, Failure> {
+        let feed = Feed::new(ShownSinks::of(config));
+        Ok(Self::from_parts(&config.bridge.name, feed, Traces::start(config)?, danger::of(config)))
+    }
+
+    fn from_parts(bridge: &str, feed: Feed, traces: Option<Traces>, dangers: Vec<String>) -> Arc<Self> {
         let publish_duration = Family::new_with_constructor(fast_histogram as fn() -> Histogram);
         let latency = Family::new_with_constructor(latency_histogram as fn() -> Histogram);
         let request_duration = Family::new_with_constructor(request_histogram as fn() -> Histogram);
@@ -91,8 +115,10 @@ impl Telemetry {
         Arc::new(Self {
             bridge: bridge.into(),
             started: Instant::now(),
-            feed: Feed::default(),
+            feed,
             trend: Trend::default(),
+            traces,
+            dangers,
             tally: Arc::new(Tally::default()),
             publish_duration,
             latency,
@@ -101,6 +127,11 @@ impl Telemetry {
             sources: RwLock::default(),
             sinks: RwLock::default(),
         })
+    }
+
+    /// Repeats in the log what is not verified, for ever.
+    pub(crate) async fn remind_of_dangers(self: Arc<Self>) {
+        danger::remind(self.dangers.clone()).await;
     }
 
     /// Moves the last minute on, for ever.

@@ -32,6 +32,9 @@ impl Observer for SourceObserver {
             return self.checkpoints.forget(identity);
         }
         let source = &self.source;
+        if let Some(traces) = &self.telemetry.traces {
+            traces.observe(source, &observation);
+        }
         let mut counts = self.telemetry.tally.lock();
         match observation {
             Observation::Request { operation, status, took } => {
@@ -55,6 +58,8 @@ impl Observer for SourceObserver {
                 *counts.acknowledge_not_found.entry(source.clone()).or_default() += count as u64;
             }
             Observation::Forgotten { .. }
+            | Observation::Polled { .. }
+            | Observation::PollFailed { .. }
             | Observation::SessionResumed
             | Observation::SessionLost { .. }
             | Observation::SessionDeleted

@@ -11,6 +11,7 @@ use viaduct_poller::{
     AckToken, ApiVersion, AuthSettings, ClientAuth, DeliveryStream, DurabilityProof, Entry, Finished,
     MemoryStore, Observation, Observer, OnShutdown, Parts, Poller, PollerError, RealmIn, RetrySettings,
     SavedSession, Secret, SessionSettings, SessionStore, SourceSettings, SourceStatus, Spool, Subscription,
+    TlsSettings,
 };
 use viaduct_simulator::{Rate, Running, Settings, Simulator};
 
@@ -51,6 +52,7 @@ pub(crate) fn settings(simulator: &Running) -> SourceSettings {
             realm_in: RealmIn::Form,
             client_auth: ClientAuth::Basic,
         },
+        tls: TlsSettings::default(),
         session: SessionSettings {
             inactivity_delay: Duration::from_secs(60),
             resume: true,

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +14,7 @@ use viaduct_testkit::native::free_port;
 use viaduct_testkit::nats::tls::TlsFiles;
 
 use super::{confirm, connect, records, settings, stored, topic, wait_until};
-use crate::{KafkaSettingsError, KafkaSink};
+use crate::{Inspector, KafkaSettingsError, KafkaSink, Permission, TopicState};
 
 const LOGIN: &str = "org.apache.kafka.common.security";
 
@@ -156,6 +156,21 @@ async fn tls_with_plain_scram_and_oauthbearer() {
     publishes(&secured, &oauth).await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 
+    // A look into the cluster needs a token too; settings cannot be asked for.
+    let mut secure = oauth.to_vec();
+    secure.extend([("security.protocol", "SASL_SSL"), ("ssl.ca.location", secured.authority.as_str())]);
+    let looked_at = topic(secured.broker.bootstrap(), "seen", 2, &[]).await;
+    let inspector = Inspector::new(settings(&secured.bootstrap, &secure)).await.unwrap();
+    assert_eq!(inspector.cluster(Duration::from_secs(20)).await.unwrap().brokers.len(), 1);
+    let TopicState::Exists(facts) = inspector.topic(&looked_at).await else {
+        panic!("the topic is not seen")
+    };
+    assert_eq!((facts.partitions, facts.replication_factor), (2, 1));
+    assert!(facts.settings.is_err());
+    assert!(matches!(inspector.may_write(&facts).await, Permission::Unknown(_)));
+    assert_eq!(inspector.may_read(&looked_at).await, Permission::Granted);
+    assert_eq!(inspector.may_transact("viaduct.lake.0").await, Permission::Granted);
+
     // Wrong credentials, an endpoint that says no, and an authority that nobody knows: down, with the reason.
     let refused = [
         (
@@ -197,7 +212,7 @@ async fn a_token_is_renewed_ahead_of_its_end() {
         confirm(&sink, &records(&topic, "k", number..number + 1)).await;
         number += 1;
         assert!(number < 10_000, "the token is never renewed");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     confirm(&sink, &records(&topic, "k", number..number + 1)).await;
     assert_eq!(stored(secured.broker.bootstrap(), &topic, Some("k")).await, (0..=number).collect::<Vec<_>>());

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigEntry, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
@@ -23,12 +22,12 @@ use tracing::{debug, info, warn};
 use viaduct_sink::Checkpoint;
 
 use super::ledger::page_of;
+use crate::durability::{self, Durability, TopicFacts, retire};
 use crate::producer::Context;
 use crate::tokens::Tokens;
 use crate::vitals::Vitals;
 
-/// Where the checkpoints of all bridges of a cluster stand.
-pub(super) const TOPIC: &str = "_viaduct.checkpoints";
+pub(super) use crate::CHECKPOINT_TOPIC as TOPIC;
 
 /// How the topic is created. It holds a few live records among many superseded ones and is read whole at every start, so it
 /// is compacted eagerly.
@@ -63,6 +62,7 @@ pub(super) struct Checkpoints {
     pub(super) config: ClientConfig,
     pub(super) tokens: Option<Arc<Tokens>>,
     pub(super) vitals: Arc<Vitals>,
+    pub(super) durability: Arc<Durability>,
     pub(super) replication_factor: Option<i32>,
     pub(super) closing: CancellationToken,
     checked: AtomicBool,
@@ -73,10 +73,19 @@ impl Checkpoints {
         config: ClientConfig,
         tokens: Option<Arc<Tokens>>,
         vitals: Arc<Vitals>,
+        durability: Arc<Durability>,
         replication_factor: Option<i32>,
         closing: CancellationToken,
     ) -> Self {
-        Self { config, tokens, vitals, replication_factor, closing, checked: AtomicBool::new(false) }
+        Self {
+            config,
+            tokens,
+            vitals,
+            durability,
+            replication_factor,
+            closing,
+            checked: AtomicBool::new(false),
+        }
     }
 
     /// Reads the last checkpoint of each of `keys`; `shard` is whose health tells.
@@ -231,10 +240,15 @@ impl Checkpoints {
             return Ok(());
         }
         let this = Arc::clone(self);
-        let exists = tokio::task::spawn_blocking(move || this.exists()).await;
-        if !exists.map_err(|stopped| Trouble::Passing(stopped.to_string()))?? {
+        let found = tokio::task::spawn_blocking(move || this.find()).await;
+        let Some(facts) = found.map_err(|stopped| Trouble::Passing(stopped.to_string()))?? else {
             self.create().await?;
             return Err(Trouble::Passing(format!("topic {TOPIC} is being created")));
+        };
+        if let Some(weakness) = self.durability.judge(facts).await.first()
+            && self.durability.demanded
+        {
+            return Err(Trouble::Passing(format!("require_durable = true, but {weakness}")));
         }
         if !self.checked.swap(true, Ordering::AcqRel) {
             self.warn_unless_compacted().await;
@@ -242,22 +256,22 @@ impl Checkpoints {
         Ok(())
     }
 
-    fn exists(&self) -> Result<bool, Trouble> {
+    fn find(&self) -> Result<Option<TopicFacts>, Trouble> {
         let passing = |error: &dyn std::fmt::Display| {
             Trouble::Passing(format!("topic {TOPIC} cannot be looked up: {error}"))
         };
         let consumer = self.consumer("read_uncommitted").map_err(|error| passing(&error))?;
         let metadata = consumer.fetch_metadata(Some(TOPIC), REQUEST).map_err(|error| passing(&error))?;
         let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == TOPIC) else {
-            return Ok(false);
+            return Ok(None);
         };
         match topic.error().map(Code::from) {
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(false),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Ok(None),
             Some(code) => Err(passing(&code)),
             None if topic.partitions().iter().any(|partition| partition.leader() < 0) => {
                 Err(passing(&"a partition has no leader"))
             }
-            None => Ok(!topic.partitions().is_empty()),
+            None => Ok(Some(TopicFacts::of(topic)).filter(|facts| facts.partitions > 0)),
         }
     }
 
@@ -270,7 +284,7 @@ impl Checkpoints {
         if self.tokens.is_some() {
             return Err(by_hand(&"this client cannot create topics with OAUTHBEARER"));
         }
-        let admin = self.admin().await.map_err(|error| by_hand(&error))?;
+        let admin = durability::admin(&self.config).await.map_err(|error| by_hand(&error))?;
         let replication = TopicReplication::Fixed(self.replication_factor.unwrap_or(-1));
         let mut new = NewTopic::new(TOPIC, 1, replication);
         for (name, value) in CONFIGURATION {
@@ -293,14 +307,10 @@ impl Checkpoints {
         if self.tokens.is_some() {
             return;
         }
-        let Ok(admin) = self.admin().await else { return };
-        let options = AdminOptions::new().request_timeout(Some(REQUEST));
-        let described = admin.describe_configs([&ResourceSpecifier::Topic(TOPIC)], &options).await;
+        let Ok(admin) = durability::admin(&self.config).await else { return };
+        let settings = durability::settings_of(&admin, &[TOPIC]).await.pop().and_then(Result::ok);
         retire(admin);
-        let policy = described.ok().and_then(|described| {
-            let entries = described.into_iter().next()?.ok()?.entries;
-            entries.into_iter().find(|entry: &ConfigEntry| entry.name == "cleanup.policy")?.value
-        });
+        let policy = settings.and_then(|settings| settings.cleanup_policy);
         if let Some(policy) = policy
             && policy != "compact"
         {
@@ -310,15 +320,4 @@ impl Checkpoints {
             );
         }
     }
-
-    async fn admin(&self) -> Result<AdminClient<DefaultClientContext>, String> {
-        let config = self.config.clone();
-        let made = tokio::task::spawn_blocking(move || config.create::<AdminClient<DefaultClientContext>>());
-        made.await.map_err(|stopped| stopped.to_string())?.map_err(|error| error.to_string())
-    }
-}
-
-/// Dropping an admin client waits for its threads.
-fn retire(admin: AdminClient<DefaultClientContext>) {
-    drop(tokio::task::spawn_blocking(move || drop(admin)));
 }

@@ -46,6 +46,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use viaduct_sink::{Batch, Checkpoints, Claim, Fatal, Identity, Member, Outcome, shard_of};
 
+use crate::durability::Durability;
 use crate::settings::{self, KafkaSettings};
 use crate::tokens::Tokens;
 use crate::topics::Topics;
@@ -61,6 +62,14 @@ pub(crate) struct Transactions {
     coordinators: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// What the shards share with the rest of the sink.
+pub(crate) struct Parts {
+    pub(crate) tokens: Option<Arc<Tokens>>,
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) durability: Arc<Durability>,
+}
+
 impl Transactions {
     /// Starts a coordinator for each shard that has sources. `config` is that of all producers. To be called in a tokio
     /// runtime.
@@ -68,15 +77,15 @@ impl Transactions {
         settings: &KafkaSettings,
         identity: &Identity,
         config: &ClientConfig,
-        tokens: Option<Arc<Tokens>>,
-        topics: &Arc<Topics>,
-        vitals: &Arc<Vitals>,
+        parts: Parts,
     ) -> Self {
+        let Parts { tokens, topics, vitals, durability } = parts;
         let closing = CancellationToken::new();
         let checkpoints = Arc::new(checkpoints::Checkpoints::new(
             settings::admin_config(settings),
             tokens.clone(),
-            Arc::clone(vitals),
+            vitals,
+            durability,
             settings.replication_factor,
             closing.clone(),
         ));
@@ -90,7 +99,7 @@ impl Transactions {
                     members,
                     config.clone(),
                     tokens.clone(),
-                    Arc::clone(topics),
+                    Arc::clone(&topics),
                     Arc::clone(&checkpoints),
                     closing.clone(),
                 ))

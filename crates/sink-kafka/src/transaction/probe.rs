@@ -177,6 +177,10 @@ fn speaks(code: Code) -> bool {
     match verdict(code) {
         Verdict::TooLarge | Verdict::Refused | Verdict::InvalidTopic | Verdict::NotPermitted => true,
         Verdict::Missing => true,
-        Verdict::NotCreated | Verdict::Neighbour | Verdict::ProducerBroken | Verdict::Transient => false,
+        Verdict::NotCreated
+        | Verdict::NotDurable
+        | Verdict::Neighbour
+        | Verdict::ProducerBroken
+        | Verdict::Transient => false,
     }
 }

@@ -308,7 +308,7 @@ impl Shard {
                     explained = true;
                     self.topics.forget(&record.destination);
                 }
-                Verdict::NotCreated | Verdict::ProducerBroken | Verdict::Transient => {}
+                Verdict::NotCreated | Verdict::NotDurable | Verdict::ProducerBroken | Verdict::Transient => {}
             }
         }
         // A topic that may not even be added to a transaction: the producer does not tell which one.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
 
 mod access;
+mod archive;
 mod conforms;
 mod delivery;
 mod exactly_once;

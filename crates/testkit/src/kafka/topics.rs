@@ -20,7 +20,18 @@ pub async fn create_topic(
     partitions: i32,
     settings: &[(&str, &str)],
 ) -> Result<()> {
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    create_replicated_topic(bootstrap, topic, partitions, 1, settings).await
+}
+
+/// The same with `replicas`.
+pub async fn create_replicated_topic(
+    bootstrap: &str,
+    topic: &str,
+    partitions: i32,
+    replicas: i32,
+    settings: &[(&str, &str)],
+) -> Result<()> {
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(replicas));
     for (name, value) in settings {
         new = new.set(name, value);
     }

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+
+/// The year in which certificates expire that are to be good.
+const FAR: i32 = 4096;
 
 /// PEM files: an authority, a server's certificate for 127.0.0.1 and localhost, and a client's certificate.
 #[derive(Debug, Clone)]
@@ -15,6 +18,10 @@ pub struct TlsFiles {
     pub server: (PathBuf, PathBuf),
     /// The client's certificate and key.
     pub client: (PathBuf, PathBuf),
+    /// A server's certificate that has expired, and its key.
+    pub expired: (PathBuf, PathBuf),
+    /// The certificate of a server somewhere else, and its key.
+    pub elsewhere: (PathBuf, PathBuf),
 }
 
 impl TlsFiles {
@@ -27,11 +34,12 @@ impl TlsFiles {
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         let authority = dir.join("ca.pem");
         fs::write(&authority, issuer.pem())?;
-        let leaf = |name: &str, names: &[&str]| -> Result<(PathBuf, PathBuf)> {
+        let leaf = |name: &str, names: &[&str], until: i32| -> Result<(PathBuf, PathBuf)> {
             let key = KeyPair::generate()?;
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             let mut params = CertificateParams::new(names)?;
             params.distinguished_name.push(DnType::CommonName, name);
+            params.not_after = date_time_ymd(until, 1, 1);
             let certificate = params.signed_by(&key, &issuer)?;
             let paths = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
             fs::write(&paths.0, certificate.pem())?;
@@ -39,8 +47,10 @@ impl TlsFiles {
             Ok(paths)
         };
         Ok(Self {
-            server: leaf("server", &["127.0.0.1", "localhost"])?,
-            client: leaf("client", &["client"])?,
+            server: leaf("server", &["127.0.0.1", "localhost"], FAR)?,
+            client: leaf("client", &["client"], FAR)?,
+            expired: leaf("expired", &["127.0.0.1", "localhost"], 2001)?,
+            elsewhere: leaf("elsewhere", &["elsewhere.example"], FAR)?,
             authority,
         })
     }

@@ -107,6 +107,7 @@ function sink(name, of) {
     el('div', {}, el('span', { class: 'name' }, name), ' ', el('span', { class: `badge${level}` }, of.up ? 'up' : 'down'),
       ' ', el('span', { class: 'faint' }, `for ${span(of.since_seconds)}${of.required ? '' : ', best effort'}`)),
     of.reason ? el('p', { class: 'reason' }, of.reason) : null,
+    ...(of.weaknesses || []).map((weakness) => el('p', { class: 'warning' }, weakness)),
     el('dl', {}, fact('records published', number(of.published)), fact('retries', retries || 'none'),
       of.required ? null : fact('dropped', number(of.dropped), of.dropped ? 'warning' : '')));
 }

@@ -18,6 +18,8 @@ pub(crate) struct Sink {
     pub(crate) required: bool,
     /// How long a refusal is retried.
     pub(crate) refused_after: RefusedAfter,
+    /// Nothing is published where it is less durable than the guarantee assumes.
+    pub(crate) require_durable: bool,
     /// `delivery = "exactly_once"`: events and checkpoints are stored in one step.
     pub(crate) exactly_once: bool,
     /// The system, with its own settings.
@@ -66,6 +68,8 @@ pub(crate) struct KafkaOptions {
     pub(crate) bootstrap_servers: String,
     /// librdkafka's properties, none of which breaks the guarantee. Each value may be a secret.
     pub(crate) properties: BTreeMap<String, SecretRef>,
+    /// Trust every broker, whoever it is: `properties` switch the verification off then.
+    pub(crate) accept_invalid_certificates: bool,
     /// Whether missing topics are created.
     pub(crate) create_topics: bool,
     /// Partitions of a created topic; `None`: the broker's default.
@@ -135,6 +139,8 @@ pub(crate) struct NatsTls {
     pub(crate) ca: Option<PathBuf>,
     /// PEM files of the client's certificate and key.
     pub(crate) client: Option<ClientCertificate>,
+    /// Trust every server, whoever it is.
+    pub(crate) accept_invalid_certificates: bool,
 }
 
 /// A client certificate with its key.

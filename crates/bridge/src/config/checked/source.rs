@@ -1,6 +1,7 @@
 //! A source after every check.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -28,6 +29,8 @@ pub(crate) struct Source {
     pub(crate) source_uri: String,
     /// `[source.<name>.auth]`
     pub(crate) auth: Auth,
+    /// Whose certificates are trusted.
+    pub(crate) tls: VendorTls,
     /// `[source.<name>.session]`
     pub(crate) session: Session,
     /// `[[source.<name>.subscription]]`; their descriptions are unique.
@@ -63,6 +66,15 @@ pub(crate) enum Validate {
     Report,
     /// It is counted, and becomes a dead letter if its JSON Schema refuses it.
     DeadLetter,
+}
+
+/// Whose certificates are trusted, of the vendor's API and its token endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct VendorTls {
+    /// PEM file of authorities beside the system's.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Everybody's, whoever they are.
+    pub(crate) accept_invalid_certificates: bool,
 }
 
 /// OAuth2 client credentials of a source.

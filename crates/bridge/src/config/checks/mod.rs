@@ -8,6 +8,8 @@ mod reach;
 mod route;
 mod sink;
 mod source;
+mod tls;
+mod tracing;
 mod value;
 
 use std::net::SocketAddr;
@@ -15,7 +17,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::checked::{Bridge, Config, Log, LogFormat};
+use super::checked::{Bridge, Config, Log, LogFormat, RecordsShown};
 use super::field::{Field, Given};
 use super::mistake::{Mistake, closest};
 use super::raw;
@@ -65,7 +67,9 @@ impl<'a> Checks<'a> {
         let bridge = self.bridge(&raw.bridge);
         let state_dir = self.state_dir(&raw.state);
         let admin = self.admin(&raw.admin);
+        let records = self.records_shown(&raw.admin);
         let log = self.log(&raw.log);
+        let tracing = self.tracing(&raw.tracing);
         let mask = self.mask(&raw.mask);
         let sources = self.sources(&raw.source, root);
         let sinks = self.sinks(&raw.sink, root);
@@ -83,7 +87,9 @@ impl<'a> Checks<'a> {
             mask: mask?,
             state_dir: state_dir?,
             admin: admin?,
+            records: records?,
             log: log?,
+            tracing: tracing?,
         })
     }
 
@@ -126,6 +132,17 @@ impl<'a> Checks<'a> {
             "write listen = \"127.0.0.1:9464\", or \"0.0.0.0:9464\" for all interfaces",
         );
         None
+    }
+
+    fn records_shown(&mut self, raw: &Field<raw::Admin>) -> Option<RecordsShown> {
+        let raw = raw.or(raw::Admin::default())?;
+        let shown = raw.records.or(RecordsShown::Masked)?;
+        if shown == RecordsShown::Clear {
+            let message = "`records` in [admin] is \"clear\": whoever reaches this port, which has no authentication, \
+                           can read the payloads and keys of all records";
+            self.warn(raw.records.at(), message, "remove it where nobody has to look into records");
+        }
+        Some(shown)
     }
 
     fn log(&mut self, raw: &Field<raw::Log>) -> Option<Log> {

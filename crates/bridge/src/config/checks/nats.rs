@@ -138,6 +138,11 @@ impl Checks<'_> {
             first: raw.first.or(false)?,
             ca: ca?,
             client: client?,
+            accept_invalid_certificates: self.accepts_invalid(
+                &raw.danger_accept_invalid_certificates,
+                "the server",
+                &section,
+            )?,
         })
     }
 }

@@ -84,12 +84,13 @@ impl Checks<'_> {
         };
         let exactly_once = self.exactly_once(&common, &given.value, &section);
         let refused_after = self.refused_after(common.refused_after, &section);
-        self.require_durable(common.require_durable, &given.value, &section);
+        let require_durable = self.require_durable(common.require_durable, &given.value, &section);
         let required = common.required.or(true);
         Some(Sink {
             name: named?,
             required: required?,
             refused_after: refused_after?,
+            require_durable: require_durable?,
             exactly_once,
             kind: kind?,
         })
@@ -112,20 +113,37 @@ impl Checks<'_> {
         exactly_once
     }
 
-    /// Files are durable always, stdout never; of the brokers this version does not ask.
-    fn require_durable(&mut self, field: &Field<bool>, sink: &raw::Sink, section: &Section) {
-        let Some(given) = field.given().filter(|given| given.value) else { return };
+    /// Files are durable always, stdout never; brokers are asked, except where what is to be created is known not to be.
+    fn require_durable(&mut self, field: &Field<bool>, sink: &raw::Sink, section: &Section) -> Option<bool> {
+        let demanded = field.or(false)?;
+        let Some(given) = field.given().filter(|given| given.value) else { return Some(demanded) };
+        let is_one = |field: &Field<i64>| field.given().is_some_and(|given| given.value == 1);
+        let creates = |field: &Field<bool>| field.given().is_some_and(|given| given.value);
         match sink {
-            raw::Sink::Kafka(_) | raw::Sink::Nats(_) => {
-                let what = format!("require_durable = true in {}", section.label);
-                self.unavailable(given.at, what, "remove it");
+            raw::Sink::Kafka(sink) if creates(&sink.create_topics) && is_one(&sink.replication_factor) => {
+                let message = format!(
+                    "`require_durable` in {} refuses the topics that it would create: replication_factor is 1",
+                    section.label
+                );
+                self.wrong(given.at, message, "write replication_factor = 3");
             }
+            raw::Sink::Nats(sink)
+                if creates(&sink.create_stream)
+                    && (is_one(&sink.replicas) || sink.replicas.given().is_none()) =>
+            {
+                let message = format!(
+                    "`require_durable` in {} refuses the stream that it would create: replicas is 1",
+                    section.label
+                );
+                self.wrong(given.at, message, "write replicas = 3, or create the stream yourself");
+            }
+            raw::Sink::Kafka(_) | raw::Sink::Nats(_) | raw::Sink::File(_) => {}
             raw::Sink::Stdout(_) => {
                 let message = format!("`require_durable` in {}: stdout keeps nothing", section.label);
                 self.wrong(given.at, message, "remove it, or use type = \"file\"");
             }
-            raw::Sink::File(_) => {}
         }
+        Some(demanded)
     }
 
     fn refused_after(&mut self, field: &Field<String>, section: &Section) -> Option<RefusedAfter> {
@@ -152,10 +170,16 @@ impl Checks<'_> {
         let partitions = self.of_created(&raw.partitions, "partitions", create_topics, section, 1..=10_000);
         let replicas =
             self.of_created(&raw.replication_factor, "replication_factor", create_topics, section, 1..=100);
+        let danger = &raw.danger_accept_invalid_certificates;
+        let accept_invalid_certificates = self.accepts_invalid(danger, "the broker", section);
         let properties = self.properties(&raw.properties, section);
+        let verified = accept_invalid_certificates != Some(false)
+            || self.verifies_certificates(&raw.properties, section);
+        let properties = properties.filter(|_| verified);
         Some(SinkKind::Kafka(KafkaOptions {
             bootstrap_servers: servers?.value.split(',').map(str::trim).collect::<Vec<_>>().join(","),
             properties: properties?,
+            accept_invalid_certificates: accept_invalid_certificates?,
             create_topics: create_topics?,
             partitions: partitions?,
             replication_factor: replicas?,

@@ -78,6 +78,7 @@ impl Checks<'_> {
             self.number(&raw.max_in_flight, "max_in_flight", &section, 2000, least..=1_000_000);
 
         let auth = self.auth(&raw.auth, &path, given.at);
+        let tls = self.vendor_tls(raw, &section);
         let session = self.session(&raw.session, &path, api);
         let subscriptions = self.subscriptions(&raw.subscription, &path);
         let retry = self.retry(&raw.retry, &path);
@@ -90,6 +91,7 @@ impl Checks<'_> {
             max_in_flight: usize::try_from(max_in_flight?).ok()?,
             source_uri: source_uri?,
             auth: auth?,
+            tls: tls?,
             session: session?,
             subscriptions: subscriptions?,
             prune: raw.prune.or(false)?,

@@ -36,11 +36,6 @@ impl Checks<'_> {
         }
     }
 
-    /// Something that the documentation describes, but that this version does not do. Never ignored silently.
-    pub(super) fn unavailable(&mut self, at: Origin, what: impl Display, hint: impl Into<String>) {
-        self.wrong(at, format!("{what}: known, but not available in this version"), hint);
-    }
-
     /// A table that may be absent: then all its keys are.
     pub(super) fn section<T: Default + Clone>(
         &mut self,

@@ -41,7 +41,7 @@ stream = "VIA"
     viaduct.toml:5:1: unknown key `max_event` in [source.main]
       hint: did you mean `max_events`?
     viaduct.toml:6:1: unknown key `colour` in [source.main]
-      hint: the keys here are api_url, org_id, api, max_events, max_in_flight, source_uri, auth, session, subscription, retry, prune, validate
+      hint: the keys here are api_url, org_id, api, max_events, max_in_flight, source_uri, auth, ca_file, danger_accept_invalid_certificates, session, subscription, retry, prune, validate
     viaduct.toml:7:1: `client_secret` in [source.main.auth] is missing
       hint: add client_secret = { env = "NAME" }, or { file = "path" }, or "text"
     viaduct.toml:10:1: unknown key `client_secrets` in [source.main.auth]
@@ -55,7 +55,7 @@ stream = "VIA"
     viaduct.toml:18:1: unknown key `bootstrap_server` in [sink.lake]
       hint: did you mean `bootstrap_servers`?
     viaduct.toml:19:1: unknown key `stream` in [sink.lake]
-      hint: the keys here are type, delivery, required, refused_after, require_durable, bootstrap_servers, create_topics, partitions, replication_factor, properties
+      hint: the keys here are type, delivery, required, refused_after, require_durable, bootstrap_servers, create_topics, partitions, replication_factor, danger_accept_invalid_certificates, properties
     9 mistakes in the configuration
     "#);
 }
@@ -254,8 +254,8 @@ require_durable = true
       hint: use the key inactivity_delay
     viaduct.toml:17:7: `max` in [source.main.retry] is below `initial`
       hint: write max = "30s"
-    viaduct.toml:23:19: require_durable = true in [sink.lake]: known, but not available in this version
-      hint: remove it
+    viaduct.toml:23:19: `require_durable` in [sink.lake] refuses the topics that it would create: replication_factor is 1
+      hint: write replication_factor = 3
     viaduct.toml:26:19: `require_durable` in [sink.out]: stdout keeps nothing
       hint: remove it, or use type = "file"
     6 mistakes in the configuration

@@ -261,7 +261,7 @@ tls = {{ certificate = "/nowhere/client.pem", ca = "/nowhere/ca.pem", verify = f
     viaduct.toml:27:51: `ca` in [sink.three.tls]: the file `/nowhere/ca.pem` cannot be read: No such file or directory (os error 2)
       hint: create it, readable for this user
     viaduct.toml:27:70: unknown key `verify` in [sink.three.tls]
-      hint: the keys here are required, first, ca, certificate, key
+      hint: the keys here are required, first, ca, certificate, key, danger_accept_invalid_certificates
     8 mistakes in the configuration
     "#);
 }

@@ -50,6 +50,10 @@ type = "nats"
 url = "nats://localhost:4222"
 stream = "VIA"
 credentials = "c4n4ryS3cret"
+[tracing]
+otlp_endpoint = "http://localhost:4318"
+[tracing.headers]
+authorization = "c4n4ryS3cret"
 "#;
 
 #[test]

@@ -28,6 +28,8 @@ fn line() -> impl Strategy<Value = String> {
         "state",
         "admin",
         "log",
+        "tracing",
+        "tracing.headers",
         "a.\"b#1\".c",
         "\"\"",
     ]);
@@ -74,6 +76,8 @@ fn line() -> impl Strategy<Value = String> {
         "\"#\"",
         "security.protocol",
         "refused_after",
+        "otlp_endpoint",
+        "sample_ratio",
     ]);
     let value = prop_oneof![
         prop::sample::select(vec![

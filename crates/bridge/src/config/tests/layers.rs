@@ -143,7 +143,7 @@ fn variables_and_flags() {
     environment variable VIADUCT__SOURCE__MAIN__SESSION: `session` in [source.main] must be a table, not a string
       hint: write it as a table: [source.main.session]
     command line (admin.port): unknown key `port` in [admin]
-      hint: the keys here are listen
+      hint: the keys here are listen, records
     command line (log.level): `level` in [log] must be one of `error`, `warn`, `info`, `debug`, `trace`, `off`, or target=level pairs
       hint: write level = "info", or "info,viaduct_poller=debug"
     command line (state): `state` in the configuration must be a table, not a string
