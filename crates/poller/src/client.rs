@@ -1,5 +1,6 @@
 //! The vendor's API, one method per call, each exactly one HTTP request. Nothing is retried here.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub(crate) struct EventsBody {
 /// What the vendor said about acknowledged ids.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AcknowledgeAnswer {
-    /// It said nothing but yes (204 or an empty body).
+    /// It said yes to all of them: nothing but yes (204 or an empty body), or the very list.
     pub everything: bool,
     /// `eventIdsAcknowledged`.
     pub acknowledged: HashSet<String>,
@@ -79,7 +80,7 @@ impl VendorClient {
         Ok(Self {
             caller: Caller::new(observer.clone(), &settings.tls)?,
             acknowledgements: Caller::new(observer.clone(), &settings.tls)?,
-            tokens: Caller::new(observer, &settings.tls)?,
+            tokens: Caller::for_tokens(observer, &settings.tls)?,
             settings: Arc::new(settings),
         })
     }
@@ -208,12 +209,8 @@ impl VendorClient {
         if answer.status == 204 || answer.body.trim_ascii().is_empty() {
             return Ok(AcknowledgeAnswer { everything: true, ..AcknowledgeAnswer::default() });
         }
-        let answer: AcknowledgeResponse = json(operation, &answer)?;
-        Ok(AcknowledgeAnswer {
-            everything: false,
-            acknowledged: answer.acknowledged.unwrap_or_default().into_iter().collect(),
-            not_found: answer.not_found.unwrap_or_default().into_iter().collect(),
-        })
+        let answer: AcknowledgeResponse<'_> = json(operation, &answer)?;
+        Ok(answer.about(ids))
     }
 
     /// GET subscriptions of a session.
@@ -379,9 +376,53 @@ struct AcknowledgeEvent<'a> {
 }
 
 #[derive(Deserialize)]
-struct AcknowledgeResponse {
-    #[serde(default, rename = "eventIdsAcknowledged")]
-    acknowledged: Option<Vec<String>>,
-    #[serde(default, rename = "eventIdsNotFound")]
-    not_found: Option<Vec<String>>,
+struct AcknowledgeResponse<'a> {
+    #[serde(default, borrow, rename = "eventIdsAcknowledged")]
+    acknowledged: Option<Vec<AnsweredId<'a>>>,
+    #[serde(default, borrow, rename = "eventIdsNotFound")]
+    not_found: Option<Vec<AnsweredId<'a>>>,
+}
+
+/// Borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct AnsweredId<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl AcknowledgeResponse<'_> {
+    /// What it says of `ids`, which were asked for.
+    fn about(self, ids: &[Arc<str>]) -> AcknowledgeAnswer {
+        let acknowledged = self.acknowledged.unwrap_or_default();
+        let not_found = self.not_found.unwrap_or_default();
+        // Nearly always: no set is needed then.
+        let everything =
+            not_found.is_empty() && acknowledged.iter().map(|id| &*id.0).eq(ids.iter().map(|id| &**id));
+        if everything {
+            return AcknowledgeAnswer { everything, ..AcknowledgeAnswer::default() };
+        }
+        let set = |ids: Vec<AnsweredId<'_>>| ids.into_iter().map(|id| id.0.into_owned()).collect();
+        AcknowledgeAnswer { everything, acknowledged: set(acknowledged), not_found: set(not_found) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &str) -> AcknowledgeAnswer {
+        let ids: [Arc<str>; 2] = ["1-0".into(), "1-\"1".into()];
+        serde_json::from_str::<AcknowledgeResponse<'_>>(text).unwrap().about(&ids)
+    }
+
+    #[test]
+    fn an_answer_says_of_each_id_what_it_names() {
+        let all = answer(r#"{"eventIdsAcknowledged":["1-0","1-\"1"],"eventIdsNotFound":[]}"#);
+        assert!(all.everything && all.verdict("1-0") == Some(true));
+        let turned = answer(r#"{"eventIdsAcknowledged":["1-\"1","1-0"]}"#);
+        assert_eq!(["1-0", "1-\"1"].map(|id| turned.verdict(id)), [Some(true); 2]);
+        let some = answer(r#"{"eventIdsAcknowledged":["1-0"],"eventIdsNotFound":["1-\"1"]}"#);
+        assert_eq!(["1-0", "1-\"1"].map(|id| some.verdict(id)), [Some(true), Some(false)]);
+        let none = answer("{}");
+        assert_eq!(["1-0", "1-\"1"].map(|id| none.verdict(id)), [None; 2]);
+        let odd = answer(r#"{"eventIdsAcknowledged":["1-0","1-\"1"],"eventIdsNotFound":["1-0"]}"#);
+        assert_eq!(odd.verdict("1-0"), Some(true));
+    }
 }

@@ -42,7 +42,9 @@
 //! }
 //! ```
 
-use tokio::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, mpsc};
 
 use crate::event::Entry;
 use crate::store::SessionId;
@@ -79,12 +81,12 @@ pub trait DurabilityProof {}
 #[must_use = "an entry is acknowledged only through its token"]
 pub struct AckToken {
     handle: u64,
-    settle: Option<mpsc::UnboundedSender<Settled>>,
+    ends: Option<Arc<Ends>>,
 }
 
 impl AckToken {
-    pub(crate) fn new(handle: u64, settle: mpsc::UnboundedSender<Settled>) -> Self {
-        Self { handle, settle: Some(settle) }
+    pub(crate) fn new(handle: u64, ends: Arc<Ends>) -> Self {
+        Self { handle, ends: Some(ends) }
     }
 
     /// The entry is durable: the vendor may forget it.
@@ -95,10 +97,28 @@ impl AckToken {
         self.send(true);
     }
 
+    /// The same for many entries, each with its proof: a poller hears of all of its own at once.
+    pub fn acknowledge_all<P: DurabilityProof>(settled: impl IntoIterator<Item = (Self, P)>) {
+        let mut together: Option<(Arc<Ends>, Vec<Settled>)> = None;
+        for (mut token, proof) in settled {
+            drop(proof);
+            let Some(ends) = token.ends.take() else { continue };
+            let settled = Settled { handle: token.handle, durable: true };
+            match &mut together {
+                Some((poller, list)) if Arc::ptr_eq(poller, &ends) => list.push(settled),
+                Some(_) => ends.add([settled]),
+                None => together = Some((ends, vec![settled])),
+            }
+        }
+        if let Some((ends, settled)) = together {
+            ends.add(settled);
+        }
+    }
+
     fn send(&mut self, durable: bool) {
-        if let Some(settle) = self.settle.take() {
+        if let Some(ends) = self.ends.take() {
             // A poller that is gone cannot acknowledge any more; the vendor then delivers the event again.
-            let _ = settle.send(Settled { handle: self.handle, durable });
+            ends.add([Settled { handle: self.handle, durable }]);
         }
     }
 }
@@ -114,6 +134,47 @@ impl Drop for AckToken {
 pub(crate) struct Settled {
     pub(crate) handle: u64,
     pub(crate) durable: bool,
+}
+
+/// The tokens of one poller that came to their ends, until it looks: one wake-up, however many they are.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    settled: Mutex<Vec<Settled>>,
+    arrived: Notify,
+}
+
+impl Ends {
+    fn lock(&self) -> MutexGuard<'_, Vec<Settled>> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, settled: impl IntoIterator<Item = Settled>) {
+        let mut list = self.lock();
+        let was_empty = list.is_empty();
+        list.extend(settled);
+        drop(list);
+        if was_empty {
+            self.arrived.notify_one();
+        }
+    }
+
+    /// Those that are there.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn take_now(&self) -> Vec<Settled> {
+        std::mem::take(&mut self.lock())
+    }
+
+    /// Waits until there are some, and swaps them with `taken`, which must be empty. Cancel-safe.
+    pub(crate) async fn take(&self, taken: &mut Vec<Settled>) {
+        debug_assert!(taken.is_empty());
+        loop {
+            std::mem::swap(&mut *self.lock(), taken);
+            if !taken.is_empty() {
+                return;
+            }
+            self.arrived.notified().await;
+        }
+    }
 }
 
 /// The entries that a poller hands out.

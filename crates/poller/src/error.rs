@@ -1,7 +1,7 @@
 //! What keeps a poller from being made, and what ends it.
 
 /// What keeps a [`Poller`](crate::Poller) from being made.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum BuildError {
     /// A setting is outside its range.
     #[error("{0}")]

@@ -36,7 +36,7 @@ impl Span {
 #[derive(Debug, Clone)]
 pub(crate) enum Text {
     Span(Span),
-    Owned(Box<str>),
+    Owned(String),
 }
 
 impl Text {
@@ -145,6 +145,12 @@ impl Event {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.0.fields.id
+    }
+
+    /// [`Event::id`], to be kept.
+    #[must_use]
+    pub fn shared_id(&self) -> Arc<str> {
+        self.0.fields.id.clone()
     }
 
     /// `eventType` (v2: `type`), e.g. `engagementCenter.Idle`.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::delivery::{AckToken, Deliveries, Delivery, Settled};
+use crate::delivery::{AckToken, Deliveries, Delivery, Ends, Settled};
 use crate::event::{Entry, Identity};
 use crate::failure::FailureKind;
 use crate::ledger::{Confirmed, Ledger, Receipt, Settlement};
@@ -28,6 +28,19 @@ const GIVEN_BACK_REST: Duration = Duration::from_secs(1);
 pub(crate) struct Taken {
     pub(crate) total: usize,
     pub(crate) fresh: usize,
+}
+
+/// Entries by category. A response has few of them.
+#[derive(Debug, Default)]
+struct Tally(Vec<(Box<str>, usize)>);
+
+impl Tally {
+    fn count(&mut self, category: &str) {
+        match self.0.iter_mut().find(|(known, _)| **known == *category) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((category.into(), 1)),
+        }
+    }
 }
 
 /// A spooled response that waits for its turn.
@@ -56,7 +69,7 @@ pub(crate) struct HandOut {
     observer: Arc<dyn Observer>,
     /// `None` once polling is over.
     deliveries: Option<mpsc::UnboundedSender<Deliveries>>,
-    settle: mpsc::UnboundedSender<Settled>,
+    ends: Arc<Ends>,
     /// How many GETs were answered.
     polls: u64,
     told_no_room: bool,
@@ -74,7 +87,7 @@ impl HandOut {
         settings: &SourceSettings,
         observer: Arc<dyn Observer>,
         deliveries: mpsc::UnboundedSender<Deliveries>,
-        settle: mpsc::UnboundedSender<Settled>,
+        ends: Arc<Ends>,
         spooled: &[Waiting],
     ) -> Self {
         let v2 = settings.api == ApiVersion::V2;
@@ -86,7 +99,7 @@ impl HandOut {
             end_events: settings.session.end_events.clone(),
             observer,
             deliveries: Some(deliveries),
-            settle,
+            ends,
             polls: 0,
             told_no_room: false,
             end_event_done: false,
@@ -165,22 +178,26 @@ impl HandOut {
     ) -> Taken {
         let total = entries.len();
         let mut items = Vec::with_capacity(total);
+        let (mut handed, mut redelivered) = (Tally::default(), Tally::default());
         let mut no_room = 0usize;
         for entry in entries {
             let end = matches!(&entry, Entry::Event(event) if self.end_events.iter().any(|end| end == event.event_type()));
             let category = entry.category();
             match self.ledger.receive(&entry.identity(), category, end, self.v2, now) {
                 Receipt::HandOut(handle) => {
-                    self.observer.observe(Observation::Received { category, redelivered: false });
+                    handed.count(category);
                     if let Some(number) = spooled {
                         self.spooled_in.insert(handle, number);
                     }
-                    items.push(Delivery { entry, token: AckToken::new(handle, self.settle.clone()) });
+                    items.push(Delivery { entry, token: AckToken::new(handle, self.ends.clone()) });
                 }
-                Receipt::Redelivered => {
-                    self.observer.observe(Observation::Received { category, redelivered: true });
-                }
+                Receipt::Redelivered => redelivered.count(category),
                 Receipt::NoRoom => no_room += 1,
+            }
+        }
+        for (tally, redelivered) in [(handed, false), (redelivered, true)] {
+            for (category, count) in tally.0 {
+                self.observer.observe(Observation::Received { category: &category, redelivered, count });
             }
         }
         if no_room > 0 && !self.told_no_room {
@@ -207,11 +224,20 @@ impl HandOut {
         Taken { total, fresh }
     }
 
-    /// A token came to its end.
-    pub(crate) fn settle(&mut self, settled: Settled, now: Instant) {
+    /// Tokens came to their ends.
+    pub(crate) fn settle(&mut self, settled: &mut Vec<Settled>, now: Instant) {
+        let mut done = Tally::default();
+        for settled in settled.drain(..) {
+            self.settle_one(settled, &mut done, now);
+        }
+        self.tell_confirmed(done);
+    }
+
+    fn settle_one(&mut self, settled: Settled, done: &mut Tally, now: Instant) {
         let settlement = self.ledger.settle(settled.handle, settled.durable, now);
         if let Settlement::Done(confirmed) = &settlement {
-            self.confirm(confirmed);
+            self.end_event_done |= confirmed.end;
+            done.count(&confirmed.category);
         }
         let Some(number) = self.spooled_in.remove(&settled.handle) else { return };
         let Some(response) = self.on_hand.get_mut(&number) else { return };
@@ -241,10 +267,13 @@ impl HandOut {
         now: Instant,
     ) {
         let result = self.ledger.answered(ids, verdict, now);
+        let mut done = Tally::default();
         for confirmed in &result.confirmed {
-            self.confirm(confirmed);
+            self.end_event_done |= confirmed.end;
+            done.count(&confirmed.category);
             self.observer.observe(Observation::Forgotten { identity: &confirmed.identity });
         }
+        self.tell_confirmed(done);
         if result.not_found > 0 {
             self.observer.observe(Observation::AcknowledgeNotFound { count: result.not_found });
         }
@@ -257,10 +286,10 @@ impl HandOut {
         self.told_no_room = false;
     }
 
-    fn confirm(&mut self, confirmed: &Confirmed) {
-        self.end_event_done |= confirmed.end;
-        let (category, held) = (&*confirmed.category, confirmed.held);
-        self.observer.observe(Observation::Acknowledged { category, held });
+    fn tell_confirmed(&self, done: Tally) {
+        for (category, count) in done.0 {
+            self.observer.observe(Observation::Acknowledged { category: &category, count });
+        }
     }
 
     /// An event that ends the session is done since the last call.

@@ -1,6 +1,6 @@
 //! The HTTP clients, and what every call has in common: timeouts, limits, what an answer means.
 //!
-//! Each lane of a source (session, acknowledgements, token) has connections of its own. Over a shared one, a request
+//! Each lane of a source (session, acknowledgements, tokens) has connections of its own. Over a shared one, a request
 //! could go out right behind the other lane's answer, before anybody has read the Retry-After in it.
 
 use std::io;
@@ -36,9 +36,11 @@ pub(crate) const MAX_BODY: usize = 8 * 1024 * 1024;
 /// Longest piece of a vendor's error message that is shown.
 const MAX_MESSAGE: usize = 200;
 
-/// A client with connections of its own. Redirects are not followed: they would carry the credentials elsewhere.
-pub(crate) fn client(settings: &TlsSettings) -> Result<Client, BuildError> {
+/// A client with connections of its own, of which it keeps `idle` when nothing is asked. Redirects are not followed: they
+/// would carry the credentials elsewhere.
+fn client(settings: &TlsSettings, idle: usize) -> Result<Client, BuildError> {
     Client::builder()
+        .pool_max_idle_per_host(idle)
         .tls_backend_preconfigured(tls(settings)?)
         .user_agent(concat!("viaduct-poller/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
@@ -104,9 +106,15 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// With connections of its own.
+    /// With connections of its own. A lane has one call under way.
     pub(crate) fn new(observer: Arc<dyn Observer>, tls: &TlsSettings) -> Result<Self, BuildError> {
-        Ok(Self { http: client(tls)?, observer })
+        Ok(Self { http: client(tls, 1)?, observer })
+    }
+
+    /// With a connection per call, for calls that are an hour apart: a kept connection would be a good part of an idle
+    /// source's memory.
+    pub(crate) fn for_tokens(observer: Arc<dyn Observer>, tls: &TlsSettings) -> Result<Self, BuildError> {
+        Ok(Self { http: client(tls, 0)?, observer })
     }
 
     /// Sends `request`; every status but 2xx is an error. With `keep_torn`, what came of a body that broke off is given.

@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 use crate::event::{Span, Text};
 
 /// The value of `literal`, a string literal with its quotes that is a slice of `body`.
 pub(crate) fn text_of(literal: &str, body: &str) -> Text {
     let inner = inner_of(literal);
-    if inner.contains('\\') { Text::Owned(decode(literal).into()) } else { Text::Span(Span::of(inner, body)) }
+    if has_escapes(inner) { Text::Owned(decode_lossily(inner)) } else { Text::Span(Span::of(inner, body)) }
 }
 
 /// The value of a string literal with its quotes.
@@ -16,13 +18,14 @@ pub(crate) fn text_of(literal: &str, body: &str) -> Text {
 /// U+FFFD: one odd character must not hold back an event.
 pub(crate) fn decode(literal: &str) -> Cow<'_, str> {
     let inner = inner_of(literal);
-    if !inner.contains('\\') {
+    if !has_escapes(inner) {
         return Cow::Borrowed(inner);
     }
-    match serde_json::from_str::<String>(literal) {
-        Ok(text) => Cow::Owned(text),
-        Err(_) => Cow::Owned(decode_lossily(inner)),
-    }
+    Cow::Owned(decode_lossily(inner))
+}
+
+fn has_escapes(inner: &str) -> bool {
+    memchr(b'\\', inner.as_bytes()).is_some()
 }
 
 fn inner_of(literal: &str) -> &str {
@@ -30,26 +33,35 @@ fn inner_of(literal: &str) -> &str {
 }
 
 fn decode_lossily(inner: &str) -> String {
+    // Nothing gets longer by decoding it.
     let mut out = String::with_capacity(inner.len());
     let mut rest = inner;
-    while let Some(at) = rest.find('\\') {
+    // What stands behind an escape that stands for itself is copied together with it.
+    let mut from = 0;
+    while let Some(at) = memchr(b'\\', &rest.as_bytes()[from..]).map(|at| from + at) {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
+        from = 0;
         let Some(escape) = rest.chars().next() else { break };
-        rest = &rest[escape.len_utf8()..];
-        match escape {
-            'b' => out.push('\u{8}'),
-            'f' => out.push('\u{c}'),
-            'n' => out.push('\n'),
-            'r' => out.push('\r'),
-            't' => out.push('\t'),
+        let decoded = match escape {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
             'u' => {
-                let (decoded, after) = decode_unit(rest);
+                let (decoded, after) = decode_unit(&rest[1..]);
                 out.push(decoded);
                 rest = after;
+                continue;
             }
-            other => out.push(other),
-        }
+            itself => {
+                from = itself.len_utf8();
+                continue;
+            }
+        };
+        out.push(decoded);
+        rest = &rest[1..];
     }
     out.push_str(rest);
     out

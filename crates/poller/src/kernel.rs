@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::backoff::Jitter;
 use crate::client::{AcknowledgeAnswer, GrantedSession};
-use crate::delivery::{Deliveries, Settled};
+use crate::delivery::{Deliveries, Ends, Settled};
 use crate::event::Entry;
 use crate::failure::CallError;
 use crate::handout::HandOut;
@@ -38,14 +38,14 @@ impl Kernel {
         observer: Arc<dyn Observer>,
         teller: Teller,
         jitter: Jitter,
-        channels: (mpsc::UnboundedSender<Deliveries>, mpsc::UnboundedSender<Settled>),
+        deliveries: mpsc::UnboundedSender<Deliveries>,
+        ends: Arc<Ends>,
         spooled: &[Waiting],
     ) -> Self {
-        let (deliveries, settle) = channels;
         let resumed = teller.session().map(|saved| (saved.session_id.clone(), saved.inactivity_delay()));
         Self {
             machine: Machine::new(Policy::of(&settings), jitter, resumed),
-            hand_out: HandOut::new(&settings, observer, deliveries, settle, spooled),
+            hand_out: HandOut::new(&settings, observer, deliveries, ends, spooled),
             teller,
             settings,
         }
@@ -100,11 +100,9 @@ impl Kernel {
         Some(ids)
     }
 
-    /// Tokens came to their end.
-    pub(crate) fn settled(&mut self, settled: impl IntoIterator<Item = Settled>, now: Instant) {
-        for settled in settled {
-            self.hand_out.settle(settled, now);
-        }
+    /// Tokens came to their ends; takes them all out of `settled`.
+    pub(crate) fn settled(&mut self, settled: &mut Vec<Settled>, now: Instant) {
+        self.hand_out.settle(settled, now);
     }
 
     /// Polling is over.

@@ -17,9 +17,12 @@
 //! - Memory: at most `max_in_flight` entries are handed out or await their acknowledgement, and a fixed number beyond
 //!   that is remembered.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use foldhash::fast::RandomState;
 
 use crate::event::{ContentHash, Identity};
 
@@ -56,7 +59,6 @@ pub(crate) enum Settlement {
 pub(crate) struct Confirmed {
     pub(crate) identity: Identity,
     pub(crate) category: Arc<str>,
-    pub(crate) held: Duration,
     /// It was an event that ends the session.
     pub(crate) end: bool,
 }
@@ -116,8 +118,8 @@ pub(crate) struct Ledger {
     session_alive: bool,
     next_handle: u64,
     next_stamp: u64,
-    records: HashMap<Arc<str>, Record>,
-    handles: HashMap<u64, (Arc<str>, ContentHash)>,
+    records: HashMap<Arc<str>, Record, RandomState>,
+    handles: HashMap<u64, (Arc<str>, ContentHash), RandomState>,
     ready: VecDeque<Arc<str>>,
     oldest_ready: Option<Instant>,
     sending: Vec<Arc<str>>,
@@ -125,7 +127,7 @@ pub(crate) struct Ledger {
     end_events_held: usize,
     remembered: VecDeque<(u64, Arc<str>, ContentHash)>,
     hand_outs: VecDeque<(Instant, Arc<str>, ContentHash)>,
-    categories: HashMap<Arc<str>, ()>,
+    categories: HashMap<Arc<str>, (), RandomState>,
 }
 
 impl Ledger {
@@ -138,8 +140,8 @@ impl Ledger {
             session_alive: false,
             next_handle: 1,
             next_stamp: 1,
-            records: HashMap::new(),
-            handles: HashMap::new(),
+            records: HashMap::default(),
+            handles: HashMap::default(),
             ready: VecDeque::new(),
             oldest_ready: None,
             sending: Vec::new(),
@@ -147,7 +149,7 @@ impl Ledger {
             end_events_held: 0,
             remembered: VecDeque::new(),
             hand_outs: VecDeque::new(),
-            categories: HashMap::new(),
+            categories: HashMap::default(),
         }
     }
 
@@ -261,7 +263,7 @@ impl Ledger {
             return Settlement::Released;
         };
         let id = if record.acknowledgeable { key.clone() } else { Arc::default() };
-        let confirmed = content.confirmed(Identity::new(id, hash), now);
+        let confirmed = content.confirmed(Identity::new(id, hash));
         if durable && acknowledgeable && in_session {
             content.state = State::Durable;
             self.durable += 1;
@@ -327,9 +329,7 @@ impl Ledger {
                 for content in record.contents.iter_mut().filter(durable) {
                     if !content.acknowledged {
                         content.acknowledged = true;
-                        result
-                            .confirmed
-                            .push(content.confirmed(Identity::new(id.clone(), content.hash), now));
+                        result.confirmed.push(content.confirmed(Identity::new(id.clone(), content.hash)));
                     }
                 }
             }
@@ -444,20 +444,16 @@ impl Ledger {
 
     /// Moves the durable contents of an id to the remembered ones.
     fn remember_durable(&mut self, key: &Arc<str>) {
-        while let Some(hash) = self.records.get_mut(key).and_then(|record| {
-            record
-                .contents
-                .iter_mut()
-                .find(|content| content.state == State::Durable)
-                .map(|content| content.hash)
-        }) {
+        let Some(record) = self.records.get_mut(key) else { return };
+        for content in record.contents.iter_mut().filter(|content| content.state == State::Durable) {
             self.durable -= 1;
-            if let Some(content) = self.content(key, hash) {
-                let end = content.end;
-                self.end_events_held -= usize::from(end);
-            }
-            self.remember(key, hash, State::Known);
+            self.end_events_held -= usize::from(content.end);
+            content.state = State::Known;
+            content.stamp = self.next_stamp;
+            self.remembered.push_back((self.next_stamp, key.clone(), content.hash));
+            self.next_stamp += 1;
         }
+        self.forget_oldest();
     }
 
     fn content(&mut self, key: &Arc<str>, hash: ContentHash) -> Option<&mut Content> {
@@ -473,12 +469,17 @@ impl Ledger {
             content.stamp = stamp;
         }
         self.remembered.push_back((stamp, key.clone(), hash));
+        self.forget_oldest();
+    }
+
+    /// Forgets the oldest of the remembered, where they are too many.
+    fn forget_oldest(&mut self) {
         while self.remembered.len() > self.max_remembered {
             let Some((stamp, key, hash)) = self.remembered.pop_front() else { break };
-            let Some(record) = self.records.get_mut(&key) else { continue };
-            record.contents.retain(|content| content.hash != hash || content.stamp != stamp);
-            if record.contents.is_empty() {
-                self.records.remove(&key);
+            let Entry::Occupied(mut record) = self.records.entry(key) else { continue };
+            record.get_mut().contents.retain(|content| content.hash != hash || content.stamp != stamp);
+            if record.get().contents.is_empty() {
+                record.remove();
             }
         }
     }
@@ -496,13 +497,8 @@ impl Ledger {
 }
 
 impl Content {
-    fn confirmed(&self, identity: Identity, now: Instant) -> Confirmed {
-        Confirmed {
-            identity,
-            category: self.category.clone(),
-            held: now.saturating_duration_since(self.handed_at),
-            end: self.end,
-        }
+    fn confirmed(&self, identity: Identity) -> Confirmed {
+        Confirmed { identity, category: self.category.clone(), end: self.end }
     }
 }
 

@@ -73,6 +73,7 @@ mod observe;
 mod parse;
 mod poller;
 mod run;
+mod scan;
 mod secret;
 mod session;
 mod settings;
@@ -94,6 +95,7 @@ pub use failure::{CallError, FailureKind};
 pub use observe::{Cause, NoObserver, Observation, Observer, Operation};
 pub use parse::{Unreadable, parse_entry, parse_response};
 pub use poller::{Parts, Poller};
+pub use scan::Scanner;
 pub use secret::Secret;
 pub use settings::{
     ApiVersion, AuthSettings, ClientAuth, OnShutdown, RealmIn, RetrySettings, SessionSettings,

@@ -60,19 +60,21 @@ pub enum Observation<'a> {
     },
     /// The session was deleted on purpose.
     SessionDeleted,
-    /// An entry came in a response.
+    /// Entries came in a response.
     Received {
-        /// The event's category, `unknown` for what is malformed.
+        /// The events' category, `unknown` for what is malformed.
         category: &'a str,
-        /// It was known already.
+        /// They were known already.
         redelivered: bool,
+        /// How many.
+        count: usize,
     },
-    /// The vendor confirmed the acknowledgement (v2: the event is durable).
+    /// The vendor confirmed acknowledgements (v2: the events are durable).
     Acknowledged {
-        /// The event's category.
+        /// The events' category.
         category: &'a str,
-        /// From being handed out to this moment.
-        held: Duration,
+        /// How many.
+        count: usize,
     },
     /// The entry will not be delivered again: the vendor confirmed its acknowledgement (v2: the spool let go of it).
     Forgotten {

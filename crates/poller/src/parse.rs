@@ -6,6 +6,9 @@
 //!   └────▶ not valid: split by hand ────┘  └──▶ Malformed (the broken piece alone)
 //! ```
 //!
+//! Nearly every response is a list of objects: such a one is read in a single pass ([`Parser::at_once`]). Whatever is
+//! not one goes the long way, which comes to the same and can tell what is wrong.
+//!
 //! One bad entry never holds back the others of its response. Rules that the JSON standard leaves open: of a field
 //! that occurs twice the last one counts (as in Java and JavaScript); bytes that are not UTF-8 become U+FFFD before
 //! anything is parsed; escapes that are no character become U+FFFD in decoded values, while [`Event::raw`] keeps them.
@@ -15,11 +18,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::event::{Entry, Event, Fields, Malformed, PayloadText, Span, Text};
 use crate::json_text::{decode, text_of};
+use crate::scan::Scanner;
 use crate::settings::ApiVersion;
 use crate::split::{self, Piece};
 
@@ -83,6 +87,9 @@ pub(crate) fn parse(
     if body.trim().is_empty() {
         return Ok(Vec::new());
     }
+    if let Some(entries) = parser.at_once() {
+        return Ok(entries);
+    }
     match serde_json::from_str::<Envelope<'_>>(&body) {
         Ok(Envelope { events: Some(Events::List(entries)) }) => {
             Ok(entries.iter().map(|entry| parser.entry(entry.get())).collect())
@@ -110,6 +117,34 @@ impl Parser<'_> {
         }
     }
 
+    /// The entries of a body that is an object with a list of objects. `None` says nothing about it.
+    fn at_once(&self) -> Option<Vec<Entry>> {
+        let mut scanner = Scanner::new(self.body);
+        let mut entries = None;
+        scanner.object(|name, scanner| {
+            if !name_is(name, "events") {
+                return scanner.value().map(drop);
+            }
+            let mut list = Vec::new();
+            scanner.list(|scanner| self.entry_at(scanner).map(|entry| list.push(entry)))?;
+            entries = Some(list);
+            Some(())
+        })?;
+        scanner.end()?;
+        entries
+    }
+
+    fn entry_at(&self, scanner: &mut Scanner<'_>) -> Option<Entry> {
+        scanner.peek()?;
+        let start = scanner.place();
+        let mut members = Members::default();
+        scanner.object(|name, scanner| {
+            members.set(self.api, name, scanner.value()?);
+            Some(())
+        })?;
+        Some(self.made_of(&self.body[start..scanner.place()], &members))
+    }
+
     fn type_key(&self) -> &'static str {
         match self.api {
             ApiVersion::V3 => "eventType",
@@ -131,20 +166,25 @@ impl Parser<'_> {
 
     /// `raw` is a slice of the body, mostly valid JSON.
     fn entry(&self, raw: &str) -> Entry {
-        let scan = match serde_json::from_str::<Scan<'_>>(raw) {
-            Ok(scan) => scan,
+        let mut deserializer = serde_json::Deserializer::from_str(raw);
+        let members = MembersSeed(self.api).deserialize(&mut deserializer);
+        match members.and_then(|members| deserializer.end().map(|()| members)) {
+            Ok(members) => self.made_of(raw, &members),
             Err(_) if raw.starts_with('{') => {
-                return self.malformed(raw, split::id_in(raw, self.id_key()), "the entry is not valid JSON");
+                self.malformed(raw, split::id_in(raw, self.id_key()), "the entry is not valid JSON")
             }
-            Err(_) => return self.malformed(raw, None, "the entry is not an object"),
-        };
-        let id = match self.field(&scan, self.id_key()) {
-            None => None,
-            Some("null") => None,
+            Err(_) => self.malformed(raw, None, "the entry is not an object"),
+        }
+    }
+
+    /// `raw` is an object with these members.
+    fn made_of(&self, raw: &str, members: &Members<'_>) -> Entry {
+        let id = match members.id {
+            None | Some("null") => None,
             Some(value) if value.starts_with('"') => Some(decode(value)),
             Some(_) => return self.malformed(raw, None, format!("{} is not a string", self.id_key())),
         };
-        let event_type = match self.field(&scan, self.type_key()) {
+        let event_type = match members.event_type {
             Some(value) if value.starts_with('"') && value != "\"\"" => text_of(value, self.body),
             Some(value) if value.starts_with('"') => {
                 let id = id.map(Into::into);
@@ -159,16 +199,16 @@ impl Parser<'_> {
                 return self.malformed(raw, id, format!("{} is missing", self.type_key()));
             }
         };
-        let payload = self.field(&scan, "payload");
+        let payload = members.payload;
         let event = Event::new(Fields {
             body: self.body.clone(),
             entry: Span::of(raw, self.body),
             id: id.as_deref().unwrap_or_default().into(),
             event_type,
-            kind: self.scalar(&scan, "kind"),
-            correlation_id: self.scalar(&scan, "correlationId"),
-            published_time: self.scalar(&scan, "publishedTime"),
-            schema_version: self.scalar(&scan, "schemaVersion"),
+            kind: self.scalar(members.kind),
+            correlation_id: self.scalar(members.correlation_id),
+            published_time: self.scalar(members.published_time),
+            schema_version: self.scalar(members.schema_version),
             payload: match payload {
                 None => PayloadText::Missing,
                 Some("null") => PayloadText::Null,
@@ -186,18 +226,79 @@ impl Parser<'_> {
         Entry::Event(event)
     }
 
-    fn field<'r>(&self, scan: &Scan<'r>, key: &str) -> Option<&'r str> {
-        scan.fields.iter().rev().find(|(name, _)| name_is(name, key)).map(|(_, value)| *value)
-    }
-
     /// A string's value, or the text of a number or a boolean.
-    fn scalar(&self, scan: &Scan<'_>, key: &str) -> Option<Text> {
-        match self.field(scan, key)? {
+    fn scalar(&self, value: Option<&str>) -> Option<Text> {
+        match value? {
             "null" => None,
             value if value.starts_with('"') => Some(text_of(value, self.body)),
             value if value.starts_with(['{', '[']) => None,
             value => Some(Text::Span(Span::of(value, self.body))),
         }
+    }
+}
+
+/// The members of an entry that mean something, as raw text.
+#[derive(Default)]
+struct Members<'a> {
+    id: Option<&'a str>,
+    event_type: Option<&'a str>,
+    kind: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+    published_time: Option<&'a str>,
+    schema_version: Option<&'a str>,
+    payload: Option<&'a str>,
+}
+
+impl<'a> Members<'a> {
+    /// `name` is a literal with its quotes. Of a name that occurs twice the last one counts.
+    fn set(&mut self, api: ApiVersion, name: &'a str, value: &'a str) {
+        let plain = &name[1..name.len() - 1];
+        let decoded;
+        let plain = if plain.contains('\\') {
+            decoded = decode(name);
+            &*decoded
+        } else {
+            plain
+        };
+        let place = match (plain, api) {
+            ("eventId", ApiVersion::V3) | ("id", ApiVersion::V2) => &mut self.id,
+            ("eventType", ApiVersion::V3) | ("type", ApiVersion::V2) => &mut self.event_type,
+            ("kind", _) => &mut self.kind,
+            ("correlationId", _) => &mut self.correlation_id,
+            ("publishedTime", _) => &mut self.published_time,
+            ("schemaVersion", _) => &mut self.schema_version,
+            ("payload", _) => &mut self.payload,
+            _ => return,
+        };
+        *place = Some(value);
+    }
+}
+
+/// Reads the members of an entry.
+struct MembersSeed(ApiVersion);
+
+impl<'de> DeserializeSeed<'de> for MembersSeed {
+    type Value = Members<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Members<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for MembersSeed {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members::default();
+        // Names are taken raw too: a lone surrogate in an unknown one is nobody's business.
+        while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            members.set(self.0, name.get(), value.get());
+        }
+        Ok(members)
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::calls::Calls;
 use crate::client::VendorClient;
-use crate::delivery::{Deliveries, DeliveryStream};
+use crate::delivery::{Deliveries, DeliveryStream, Ends};
 use crate::error::{BuildError, Finished, PollerError};
 use crate::kernel::Kernel;
 use crate::observe::Observer;
@@ -83,7 +83,7 @@ impl Poller {
         let spool = spool.filter(|_| settings.api == ApiVersion::V2).map(Arc::new);
         let teller = Teller::new(&settings, observer.clone(), store)
             .map_err(|error| PollerError::State(error.to_string()))?;
-        let (settle, settled) = mpsc::unbounded_channel();
+        let ends = Arc::new(Ends::default());
         let waiting = spool.as_ref().map_or(&[][..], |spool| spool.waiting());
         let tokens = client.token_provider();
         let calls = Calls {
@@ -95,11 +95,11 @@ impl Poller {
             pending: Arc::default(),
         };
         let run = Run {
-            kernel: Kernel::new(settings, observer, teller, jitter(), (deliveries, settle), waiting),
+            kernel: Kernel::new(settings, observer, teller, jitter(), deliveries, ends.clone(), waiting),
             calls,
             tokens,
             spool,
-            settled,
+            ends,
             status,
             access: None,
             lane: None,

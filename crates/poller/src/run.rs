@@ -4,14 +4,14 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use viaduct_faults::{Moment, crash_point};
 
 use crate::backoff::Jitter;
 use crate::calls::{Acknowledgement, Call, Calls, Outcome, ReadBack, Removed, Response};
-use crate::delivery::Settled;
+use crate::delivery::{Ends, Settled};
 use crate::error::{Finished, PollerError};
 use crate::failure::CallError;
 use crate::kernel::Kernel;
@@ -34,7 +34,7 @@ pub(crate) struct Run {
     pub(crate) calls: Calls,
     pub(crate) tokens: TokenProvider,
     pub(crate) spool: Option<Arc<Spool>>,
-    pub(crate) settled: mpsc::UnboundedReceiver<Settled>,
+    pub(crate) ends: Arc<Ends>,
     pub(crate) status: watch::Sender<SourceStatus>,
     pub(crate) access: Option<Access>,
     pub(crate) lane: Option<Call<Outcome>>,
@@ -107,7 +107,7 @@ impl Run {
 
     fn take_in(&mut self, event: Event, settled: &mut Vec<Settled>) -> Result<(), PollerError> {
         match event {
-            Event::Settled => self.kernel.settled(settled.drain(..), now()),
+            Event::Settled => self.kernel.settled(settled, now()),
             Event::Lane(outcome) => self.lane_ended(outcome),
             Event::Acknowledged(acknowledgement) => self.acknowledged(acknowledgement),
             Event::Refreshed(sent_at, result) => self.refreshed(sent_at, result)?,
@@ -135,7 +135,7 @@ impl Run {
         let stopping = self.stopping;
         let event = tokio::select! {
             biased;
-            _ = self.settled.recv_many(settled, 1024) => Event::Settled,
+            () = self.ends.take(settled) => Event::Settled,
             outcome = ended(&mut self.lane) => Event::Lane(outcome),
             acknowledgement = ended(&mut self.acknowledging) => Event::Acknowledged(acknowledgement),
             (sent_at, result) = async {

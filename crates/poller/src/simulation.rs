@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::client::{AcknowledgeAnswer, GrantedSession};
-use crate::delivery::{DeliveryStream, Settled};
+use crate::delivery::{DeliveryStream, Ends};
 use crate::event::Entry;
 use crate::failure::CallError;
 use crate::kernel::Kernel;
@@ -61,7 +61,7 @@ pub enum Call {
 /// See the module's documentation.
 pub struct SimulatedPoller {
     kernel: Kernel,
-    settled: mpsc::UnboundedReceiver<Settled>,
+    ends: Arc<Ends>,
 }
 
 impl SimulatedPoller {
@@ -78,17 +78,16 @@ impl SimulatedPoller {
         let settings = Arc::new(settings);
         let teller = Teller::new(&settings, observer.clone(), store)?;
         let (deliver, deliveries) = mpsc::unbounded_channel();
-        let (settle, settled) = mpsc::unbounded_channel();
-        let mut kernel = Kernel::new(settings, observer, teller, Box::new(jitter), (deliver, settle), &[]);
+        let ends = Arc::new(Ends::default());
+        let jitter = Box::new(jitter);
+        let mut kernel = Kernel::new(settings, observer, teller, jitter, deliver, ends.clone(), &[]);
         kernel.begin();
-        Ok((Self { kernel, settled }, DeliveryStream::new(deliveries)))
+        Ok((Self { kernel, ends }, DeliveryStream::new(deliveries)))
     }
 
     /// Takes in the tokens that were settled, and tells what next. To be called until it says to wait.
     pub fn next(&mut self, now: Instant) -> Step {
-        while let Ok(settled) = self.settled.try_recv() {
-            self.kernel.settled([settled], now);
-        }
+        self.kernel.settled(&mut self.ends.take_now(), now);
         self.kernel.took_in();
         loop {
             return match self.kernel.next(now, false) {

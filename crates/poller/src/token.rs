@@ -48,12 +48,12 @@ pub struct TokenProvider {
 }
 
 impl TokenProvider {
-    /// A provider with an HTTP client of its own.
+    /// A provider.
     ///
     /// # Errors
     /// The HTTP client cannot be set up.
     pub fn new(settings: AuthSettings, observer: Arc<dyn Observer>) -> Result<Self, BuildError> {
-        Ok(Self::with(Caller::new(observer, &TlsSettings::default())?, settings))
+        Ok(Self::with(Caller::for_tokens(observer, &TlsSettings::default())?, settings))
     }
 
     pub(crate) fn with(caller: Caller, settings: AuthSettings) -> Self {

@@ -29,7 +29,7 @@ pub struct SimulateArgs {
     /// What becomes of the unacknowledged events of a lost session: same_id, new_id or lost
     #[arg(long, value_name = "MODEL", default_value_t = Requeue::SameId)]
     pub requeue: Requeue,
-    /// Events per second, or 'unlimited'
+    /// Events per second, 'unlimited', or 'saturated' (prepared ahead and only counted, for measuring a client)
     #[arg(long, value_name = "RATE", default_value_t = Rate::PerSecond(100.0))]
     pub rate: Rate,
     /// Events arise in groups of this many
@@ -53,6 +53,9 @@ pub struct SimulateArgs {
     /// Status of a GET /events that waited in vain: 200 (empty list) or 204
     #[arg(long, value_name = "STATUS", default_value_t = EmptyPoll::EmptyList)]
     pub empty_poll: EmptyPoll,
+    /// How far away the simulator is: every answer comes this much later
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration::parse)]
+    pub round_trip: Duration,
     /// How long an access token is valid
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration::parse)]
     pub token_ttl: Duration,
@@ -112,6 +115,7 @@ impl TryFrom<SimulateArgs> for Settings {
             types: args.types,
             hold: args.hold,
             empty_poll: args.empty_poll,
+            round_trip: args.round_trip,
             token_ttl: args.token_ttl,
             granted_inactivity: args.granted_inactivity,
             client_id: args.client_id,
@@ -163,7 +167,7 @@ mod tests {
         let settings = read(
             "--listen 127.0.0.1:0 --org other --seed 9 --redelivery from_head --redelivery-delay 20ms --requeue new_id \
              --rate unlimited --burst 3 --events 10 --interactions 2 --payload-bytes 900 --types messaging.*,outreach.status \
-             --hold 2s --empty-poll 204 --token-ttl 5m --granted-inactivity 1500ms --client-id me --client-secret s \
+             --hold 2s --empty-poll 204 --round-trip 20ms --token-ttl 5m --granted-inactivity 1500ms --client-id me --client-secret s \
              --api-key k --disable-catalog-type changeNotification --faults events:503:5% --faults *:any:1% --keep-entries",
         )
         .unwrap();
@@ -181,6 +185,7 @@ mod tests {
         assert_eq!((settings.hold, settings.token_ttl), (Duration::from_secs(2), Duration::from_secs(300)));
         assert_eq!(settings.granted_inactivity, Some(Duration::from_millis(1500)));
         assert_eq!(settings.empty_poll, EmptyPoll::NoContent);
+        assert_eq!(settings.round_trip, Duration::from_millis(20));
         assert_eq!(settings.catalog_types, [CatalogType::EngagementCenterThirdParty]);
         assert_eq!(settings.faults.to_string(), "events:503:0.05 *:any:0.01");
         assert_eq!(settings.client_id.as_deref(), Some("me"));

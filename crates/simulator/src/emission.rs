@@ -112,7 +112,7 @@ impl Emission {
     fn released(&self, now: Instant) -> Option<u64> {
         let by_rate = match self.rate {
             _ if self.paused => self.released_before,
-            Rate::Unlimited => return self.total,
+            Rate::Unlimited | Rate::Saturated => return self.total,
             Rate::PerSecond(rate) => {
                 let groups = now.duration_since(self.since).as_secs_f64() * rate / self.burst as f64;
                 self.released_before + groups as u64 * self.burst

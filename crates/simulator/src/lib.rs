@@ -54,6 +54,7 @@ mod session;
 mod settings;
 mod shape;
 mod simulation;
+mod stock;
 mod subscription;
 mod tokens;
 

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use crate::emission::Emission;
 use crate::generator::{Generator, Made};
 use crate::journal::{Journal, RowNumber, State};
-use crate::settings::{Redelivery, Requeue, Settings};
+use crate::session::Version;
+use crate::settings::{Rate, Redelivery, Requeue, Settings};
+use crate::stock::Stock;
 
 /// How often an event that shows no id, and can therefore not be acknowledged, is given out.
 const DELIVERIES_WITHOUT_ID: u16 = 3;
@@ -31,6 +33,8 @@ pub(crate) struct Organisation {
     pub(crate) journal: Journal,
     /// Events that exist and that no session holds; they go out before new ones are made.
     backlog: VecDeque<Item>,
+    /// With [`Rate::Saturated`], where all events come from.
+    pub(crate) stock: Option<Stock>,
 }
 
 /// What a session was given and has not acknowledged.
@@ -78,16 +82,14 @@ pub(crate) enum Acknowledged {
 
 impl Organisation {
     pub(crate) fn new(settings: &Settings, now: Instant, now_ms: u64) -> Self {
+        let mut generator =
+            Generator::new(settings.seed, settings.interactions, &settings.types, settings.payload_bytes);
         Self {
             redelivery: settings.redelivery,
             redelivery_delay: settings.redelivery_delay,
             requeue: settings.requeue,
-            generator: Generator::new(
-                settings.seed,
-                settings.interactions,
-                &settings.types,
-                settings.payload_bytes,
-            ),
+            stock: (settings.rate == Rate::Saturated).then(|| Stock::new(&mut generator, now_ms)),
+            generator,
             emission: Emission::new(settings.rate, settings.burst, settings.total, now, now_ms),
             journal: Journal::new(settings.seed, settings.keep_entries, settings.keep_deliveries, now),
             backlog: VecDeque::new(),
@@ -133,6 +135,19 @@ impl Organisation {
         taken
     }
 
+    /// With [`Rate::Saturated`]: the body of an answer with events that were prepared ahead; `None` where none may be given out now.
+    pub(crate) fn take_prepared(
+        &mut self,
+        max: usize,
+        version: Version,
+        now: Instant,
+        now_ms: u64,
+    ) -> Option<Vec<u8>> {
+        let stock = self.stock.as_mut()?;
+        let count = (0..max).map_while(|_| self.emission.take(now, now_ms)).count();
+        (count > 0).then(|| stock.take(count, version))
+    }
+
     /// Gives the first event of an answer once more, in the same answer.
     pub(crate) fn repeat_first(&mut self, inbox: &Inbox, items: &mut Vec<Item>, now: Instant) {
         // Only of an event that is still there: a second delivery changes nothing about it.
@@ -147,6 +162,9 @@ impl Organisation {
     fn next_item(&mut self, before: Option<RowNumber>, now: Instant, now_ms: u64) -> Option<Item> {
         if let Some(item) = self.backlog.pop_front() {
             return Some(item);
+        }
+        if self.stock.is_some() {
+            return None;
         }
         let published = self.emission.take(now, now_ms)?;
         let shared = match before {
@@ -189,6 +207,9 @@ impl Organisation {
 
     /// Removes an event from the queue for good. An id that several events have removes those that the session was given.
     pub(crate) fn acknowledge(&mut self, inbox: &mut Inbox, id: &str, now: Instant) -> Acknowledged {
+        if let Some(stock) = &mut self.stock {
+            return stock.acknowledge(id);
+        }
         let (first, others) = self.journal.rows_of(id);
         let rows: Vec<RowNumber> = first.into_iter().chain(others.iter().copied()).collect();
         let mut outcome = Acknowledged::NeverGivenOut;

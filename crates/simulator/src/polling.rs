@@ -136,6 +136,9 @@ fn look(simulation: &Simulation, call: &Call, id: &str, max: usize, now: Instant
         core.refuse_session(id, Operation::Events, call.connection.number, now);
         return Look::Gone;
     };
+    if let Some(body) = core.organisation.take_prepared(max, session.version, now, clock::now_ms()) {
+        return Look::Answer(Answer::json(StatusCode::OK, body));
+    }
     let mut items = core.organisation.take(&mut session.inbox, max, now, clock::now_ms());
     if items.is_empty() && !over && !simulation.shutdown.is_cancelled() {
         return Look::Wait(core.organisation.next_look(&session.inbox, now));

@@ -55,6 +55,7 @@ pub(crate) async fn serve(
             return answer.into_response();
         }
     };
+    travel(&simulation).await;
     let mut tally =
         Tally { simulation: simulation.clone(), operation: target.operation, status: "gone".to_owned() };
     let mut call = Call::new(target, &parts, body, connection);
@@ -70,12 +71,21 @@ pub(crate) async fn serve(
         Outcome::Sent(response) => response.status().as_str().to_owned(),
         Outcome::Reset => "reset".to_owned(),
     };
+    travel(&simulation).await;
     match response {
         Outcome::Sent(response) => response,
         Outcome::Reset => {
             call.connection.reset();
             Response::default()
         }
+    }
+}
+
+/// Half of the way to a client far away.
+async fn travel(simulation: &Simulation) {
+    let half = simulation.settings.round_trip / 2;
+    if !half.is_zero() {
+        tokio::time::sleep(half).await;
     }
 }
 

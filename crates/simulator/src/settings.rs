@@ -42,6 +42,8 @@ pub struct Settings {
     pub hold: Duration,
     /// What a GET /events that waited in vain is answered with.
     pub empty_poll: EmptyPoll,
+    /// How far away the simulator is: every answer comes this much later, half of it before the request is looked at.
+    pub round_trip: Duration,
     /// How long an access token is valid.
     pub token_ttl: Duration,
     /// Shortens the clock: sessions are granted this inactivity delay instead of the one they ask for. The answer to
@@ -82,6 +84,7 @@ impl fmt::Debug for Settings {
             .field("types", &self.types)
             .field("hold", &self.hold)
             .field("empty_poll", &self.empty_poll)
+            .field("round_trip", &self.round_trip)
             .field("token_ttl", &self.token_ttl)
             .field("granted_inactivity", &self.granted_inactivity)
             .field("client_id", &self.client_id)
@@ -110,6 +113,7 @@ impl Default for Settings {
             types: Types::All,
             hold: Duration::from_secs(15),
             empty_poll: EmptyPoll::EmptyList,
+            round_trip: Duration::ZERO,
             token_ttl: Duration::from_secs(3600),
             granted_inactivity: None,
             client_id: None,
@@ -153,6 +157,10 @@ pub enum Rate {
     /// The queue never runs dry (until [`Settings::total`]). Events are made only as they are asked for, so that memory
     /// stays bounded by what is unacknowledged.
     Unlimited,
+    /// For measuring a client: the queue never runs dry (until [`Settings::total`]), and events are prepared ahead and
+    /// differ in their ids alone. The journal only counts them, and nothing comes again: what is not acknowledged is lost
+    /// with its session. Faults in the content of events are not made.
+    Saturated,
 }
 
 /// Which event types arise.
@@ -300,6 +308,9 @@ impl FromStr for Rate {
         if text == "unlimited" {
             return Ok(Self::Unlimited);
         }
+        if text == "saturated" {
+            return Ok(Self::Saturated);
+        }
         text.parse().map(Self::PerSecond).map_err(|_| format!("{text:?} is neither a number nor 'unlimited'"))
     }
 }
@@ -309,6 +320,7 @@ impl fmt::Display for Rate {
         match self {
             Self::PerSecond(rate) => rate.fmt(f),
             Self::Unlimited => f.write_str("unlimited"),
+            Self::Saturated => f.write_str("saturated"),
         }
     }
 }

@@ -121,6 +121,9 @@ impl Simulation {
             report.requests.entry(operation.clone()).or_default().insert(status.clone(), *count);
         }
         core.organisation.journal.summarise(&mut report);
+        if let Some(stock) = &core.organisation.stock {
+            stock.summarise(&mut report);
+        }
         report
     }
 }

@@ -10,8 +10,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use async_nats::{HeaderMap, HeaderName as NatsHeaderName, HeaderValue, header};
-use viaduct_sink::record::HeaderStyle;
-use viaduct_sink::{HeaderName, Record};
+use viaduct_sink::{Header, HeaderName, Record};
 
 /// The headers of a record that is published by itself; `None` where one of its names cannot be a NATS header's.
 pub(crate) fn headers(record: &Record, stream: &str) -> Option<HeaderMap> {
@@ -24,17 +23,27 @@ pub(crate) fn headers(record: &Record, stream: &str) -> Option<HeaderMap> {
 pub(crate) fn headers_in_batch(record: &Record, stream: &str) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for field in &record.headers {
-        let name = NatsHeaderName::try_from(field.name.spelled(HeaderStyle::Nats)).ok()?;
-        let value = match field.name {
-            HeaderName::CloudEvent(_) => {
-                encoded(&field.value, |c| !matches!(c, '!'..='~') || c == '"' || c == '%')
+        // The first two kinds occur once, and their names are known to be good.
+        match &field.name {
+            HeaderName::CloudEvent(attribute) => {
+                let special = |c| !matches!(c, '!'..='~') || c == '"' || c == '%';
+                headers.insert(NatsHeaderName::from_static(attribute.nats()), value(field, special));
             }
-            _ => encoded(&field.value, char::is_control),
-        };
-        headers.append(name, HeaderValue::from(value.as_ref()));
+            HeaderName::ContentType => {
+                headers.insert(NatsHeaderName::from_static("content-type"), value(field, char::is_control));
+            }
+            HeaderName::Literal(name) => {
+                let name = NatsHeaderName::try_from(&**name).ok()?;
+                headers.append(name, value(field, char::is_control));
+            }
+        }
     }
     headers.insert(header::NATS_EXPECTED_STREAM, stream);
     Some(headers)
+}
+
+fn value(field: &Header, special: impl Fn(char) -> bool) -> HeaderValue {
+    HeaderValue::from(encoded(&field.value, special).as_ref())
 }
 
 /// How many bytes they are on the wire.
@@ -66,7 +75,7 @@ fn encoded(value: &str, special: impl Fn(char) -> bool) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use viaduct_sink::{Attribute, Header};
+    use viaduct_sink::Attribute;
 
     use super::*;
 

@@ -117,7 +117,8 @@ impl Attribute {
         }
     }
 
-    const fn nats(self) -> &'static str {
+    /// The name of its header by the CloudEvents NATS protocol binding: `ce-` and the attribute's own.
+    pub const fn nats(self) -> &'static str {
         match self {
             Self::SpecVersion => "ce-specversion",
             Self::Id => "ce-id",

@@ -208,8 +208,7 @@ impl Press {
                         record,
                         trace: None,
                     };
-                    // Without a capacity a lane is never full.
-                    let _ = lane.send(item);
+                    lane.send(vec![item]);
                 }
             }
         }
@@ -295,7 +294,7 @@ impl Press {
             record,
             trace: None,
         };
-        let _ = lane.send(item);
+        lane.send(vec![item]);
         Ok(())
     }
 

@@ -59,13 +59,23 @@ impl Owed {
         self.waiting &= !creditor.bit();
     }
 
-    /// Acknowledges the event if nobody owes a receipt any more; gives itself back otherwise.
-    pub(crate) fn settle(self) -> Result<(), Self> {
-        if self.waiting == 0 {
-            self.token.acknowledge(Settled(()));
-            Ok(())
-        } else {
-            Err(self)
-        }
+    /// The right to acknowledge the event, if nobody owes a receipt any more; gives itself back otherwise.
+    pub(crate) fn settle(self) -> Result<Paid, Self> {
+        if self.waiting == 0 { Ok(Paid { token: self.token, proof: Settled(()) }) } else { Err(self) }
+    }
+}
+
+/// An event that nobody owes a receipt for any more.
+#[derive(Debug)]
+#[must_use = "dropping it leaves the event unacknowledged"]
+pub(crate) struct Paid {
+    token: AckToken,
+    proof: Settled,
+}
+
+impl Paid {
+    /// Acknowledges all of them.
+    pub(crate) fn acknowledge(paid: Vec<Self>) {
+        AckToken::acknowledge_all(paid.into_iter().map(|paid| (paid.token, paid.proof)));
     }
 }

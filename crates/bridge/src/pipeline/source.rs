@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -14,7 +15,7 @@ use viaduct_sink::{Record, Rejection};
 use super::backlog::Item;
 use super::lane::{Fate, LaneSender, Report};
 use super::repeats::{Repeats, Saying};
-use super::settle::{Creditor, Owed};
+use super::settle::{Creditor, Owed, Paid};
 use crate::config::SinkIndex;
 use crate::routing::{Circumstances, DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::shown::ShownSinks;
@@ -88,10 +89,10 @@ struct Slot {
 }
 
 impl Slot {
-    /// Acknowledges the event if nobody owes a receipt; gives itself back otherwise.
-    fn settle(self) -> Option<Self> {
+    /// The right to acknowledge the event if nobody owes a receipt; gives itself back otherwise.
+    fn settle(self) -> Result<Paid, Self> {
         let Self { owed, entry, masks, category, session, trace } = self;
-        owed.settle().err().map(|owed| Self { owed, entry, masks, category, session, trace })
+        owed.settle().map_err(|owed| Self { owed, entry, masks, category, session, trace })
     }
 
     /// How it becomes a dead letter.
@@ -175,6 +176,8 @@ impl Source {
         slots: &mut Slots,
         categories: &mut Categories,
     ) {
+        let mut paid = Vec::new();
+        let mut outgoing: Vec<Vec<Item>> = self.lanes.iter().map(|_| Vec::new()).collect();
         let telemetry = self.telemetry.clone();
         let mut durable = telemetry.durable(&self.name);
         let mut notes = telemetry.feed.batch(&self.name, deliveries.items.len());
@@ -221,7 +224,7 @@ impl Source {
             match plan {
                 Plan::Records(records) => {
                     for (sink, record) in records {
-                        self.offer(sequence, &mut slot, sink, record);
+                        self.offer(sequence, &mut slot, sink, record, &mut outgoing);
                     }
                 }
                 Plan::Dropped => {}
@@ -231,17 +234,31 @@ impl Source {
                 }
             }
             let category = slot.category.clone();
-            if let Some(slot) = slot.settle() {
-                slots.push(slot);
-            } else {
-                durable.count(category);
-                slots.skip();
+            match slot.settle() {
+                Ok(one) => {
+                    paid.push(one);
+                    durable.count(category);
+                    slots.skip();
+                }
+                Err(slot) => slots.push(slot),
             }
         }
+        for (lane, items) in self.lanes.iter().zip(outgoing) {
+            lane.sender.send(items);
+        }
+        drop(durable);
+        Paid::acknowledge(paid);
         slots.shrink();
     }
 
-    fn offer(&self, sequence: u64, slot: &mut Slot, sink: SinkIndex, record: Record) {
+    fn offer(
+        &self,
+        sequence: u64,
+        slot: &mut Slot,
+        sink: SinkIndex,
+        record: Record,
+        outgoing: &mut [Vec<Item>],
+    ) {
         if makes(Mistake::DropOneIn500) && sequence % 500 == 499 {
             return;
         }
@@ -250,9 +267,11 @@ impl Source {
         if lane.required {
             slot.owed.expect(creditor);
         }
-        let (category, trace) = (slot.category.clone(), slot.trace.clone());
-        let item = Item { sequence, category, creditor, dead_letter: None, trace, record };
-        if lane.sender.send(item).is_err() {
+        let outgoing = &mut outgoing[sink.get()];
+        if lane.sender.has_room(outgoing.len() + 1) {
+            let (category, trace) = (slot.category.clone(), slot.trace.clone());
+            outgoing.push(Item { sequence, category, creditor, dead_letter: None, trace, record });
+        } else {
             self.telemetry.best_effort_dropped(&self.name, &lane.sink);
         }
     }
@@ -285,8 +304,7 @@ impl Source {
         );
         let (category, trace) = (slot.category.clone(), slot.trace.clone());
         let item = Item { sequence, category, creditor, dead_letter: Some(reason), trace, record };
-        // Lanes of dead letters have no capacity, so they are never full.
-        let _ = self.dead_letters.send(item);
+        self.dead_letters.send(vec![item]);
     }
 
     /// The dead letters' own destination refused this one: the local file is the last resort.
@@ -312,10 +330,11 @@ impl Source {
             trace: slot.trace.clone(),
             record,
         };
-        let _ = self.last_resort.send(item);
+        self.last_resort.send(vec![item]);
     }
 
     pub(super) fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
+        let mut paid = Vec::with_capacity(reports.len());
         let mut durable = self.telemetry.durable(&self.name);
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
@@ -346,17 +365,22 @@ impl Source {
             }
             let category = slot.category.clone();
             match slot.settle() {
-                Some(slot) => slots.put_back(report.sequence, slot),
-                None => durable.count(category),
+                Ok(one) => {
+                    paid.push(one);
+                    durable.count(category);
+                }
+                Err(slot) => slots.put_back(report.sequence, slot),
             }
         }
+        drop(durable);
+        Paid::acknowledge(paid);
         slots.shrink();
     }
 }
 
 /// Category names, each allocated once. Bounded by forgetting: they are a handful.
 #[derive(Debug, Default)]
-pub(super) struct Categories(HashMap<Box<str>, Arc<str>>);
+pub(super) struct Categories(HashMap<Box<str>, Arc<str>, RandomState>);
 
 impl Categories {
     const KNOWN: usize = 256;

@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use viaduct_poller::{Event, Payload};
+use viaduct_poller::{Event, Payload, Scanner};
 
 use super::json;
 use crate::config::FieldPath;
@@ -76,7 +76,12 @@ impl FieldNames {
 
     /// The member that a name literal (with its quotes) names.
     fn find(&self, literal: &str) -> Option<usize> {
-        self.members.iter().position(|known| json::is_name(literal, known))
+        let plain = json::inner(literal);
+        if memchr::memchr(b'\\', plain.as_bytes()).is_none() {
+            return self.members.iter().position(|known| **known == *plain);
+        }
+        let decoded = json::decode(literal);
+        self.members.iter().position(|known| **known == *decoded)
     }
 }
 
@@ -125,8 +130,50 @@ impl<'a> Fields<'a> {
     }
 
     fn of_text(text: &'a str, names: &FieldNames) -> Self {
+        Self::scanned(text, names).unwrap_or_else(|| Self::parsed(text, names))
+    }
+
+    fn none(names: &FieldNames) -> Self {
         let members = names.members.len();
-        let mut fields = Self { inner: vec![None; members], outer: vec![None; members], payload_json: None };
+        Self { inner: vec![None; members], outer: vec![None; members], payload_json: None }
+    }
+
+    /// In one pass, where the text is an object.
+    fn scanned(text: &'a str, names: &FieldNames) -> Option<Self> {
+        let mut fields = Self::none(names);
+        let mut scanner = Scanner::new(text);
+        scanner.object(|name, scanner| {
+            let wanted = names.find(name);
+            let nested = json::is_name(name, "payload");
+            if nested {
+                fields.inner.fill(None);
+            }
+            scanner.peek()?;
+            let start = scanner.place();
+            if nested && scanner.peek()? == b'{' {
+                scanner.object(|name, scanner| {
+                    let value = scanner.value()?;
+                    if let Some(index) = names.find(name) {
+                        fields.inner[index] = Some(value);
+                    }
+                    Some(())
+                })?;
+            } else {
+                scanner.value()?;
+            }
+            if let Some(index) = wanted {
+                fields.outer[index] = Some(&text[start..scanner.place()]);
+            }
+            Some(())
+        })?;
+        scanner.end()?;
+        fields.payload_json = Some(text);
+        Some(fields)
+    }
+
+    /// Whatever it is.
+    fn parsed(text: &'a str, names: &FieldNames) -> Self {
+        let mut fields = Self::none(names);
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let read = if text.trim_start().starts_with('{') {
             let mut inner_object = None;
@@ -252,6 +299,7 @@ impl<'de> Visitor<'de> for Object<'_, '_, 'de> {
 mod tests {
     use std::time::Instant;
 
+    use proptest::prelude::*;
     use viaduct_poller::{ApiVersion, Entry, parse_entry};
 
     use super::*;
@@ -344,6 +392,56 @@ mod tests {
             r#"{"\ud800":1}"#,
         ] {
             assert!(Fields::of_text(text, &FieldNames::default()).payload_json.is_some(), "{text}");
+        }
+    }
+
+    fn member() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            Just("1.0"),
+            Just("\"x\""),
+            Just("\"\\ud800\\n\""),
+            Just("null"),
+            Just("[1,{\"a\":2}]"),
+            Just("01"),
+            Just("\"\n\""),
+        ];
+        let name = || {
+            prop_oneof![
+                Just("a"),
+                Just("b"),
+                Just("payload"),
+                Just("\\u0061"),
+                Just("pay\\u006coad"),
+                Just("c")
+            ]
+        };
+        let inner = prop::collection::vec((name(), value.clone()), 0..4).prop_map(|members| {
+            let members: Vec<_> =
+                members.iter().map(|(name, value)| format!("\"{name}\" :{value}")).collect();
+            format!("{{{}}}", members.join(","))
+        });
+        let value = prop_oneof![value.prop_map(str::to_owned), inner];
+        (name(), value).prop_map(|(name, value)| format!("\"{name}\": {value}"))
+    }
+
+    proptest! {
+        #[test]
+        fn one_pass_finds_what_serde_json_does(members in prop::collection::vec(member(), 0..6), cut in 0usize..3) {
+            let mut names = FieldNames::default();
+            for path in ["a", "b", "payload"] {
+                let Some(FieldName::Event(path)) = FieldName::parse(path) else { panic!("{path} is no path") };
+                names.intern(&path);
+            }
+            let text = format!(" {{{}}} ", members.join(" ,"));
+            let text = &text[..text.len() - cut];
+            let parsed = Fields::parsed(text, &names);
+            if let Some(scanned) = Fields::scanned(text, &names) {
+                prop_assert_eq!(&scanned.outer, &parsed.outer);
+                prop_assert_eq!(&scanned.inner, &parsed.inner);
+                prop_assert_eq!(scanned.payload_json, parsed.payload_json);
+            } else {
+                prop_assert_eq!(parsed.payload_json, None, "the scanner gave up on {}", text);
+            }
         }
     }
 }

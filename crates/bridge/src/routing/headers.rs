@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use viaduct_poller::Event;
 use viaduct_sink::{Attribute, Header, HeaderName};
@@ -18,8 +19,8 @@ pub(crate) struct Headers {
     source: Arc<str>,
     json: Arc<str>,
     structured: Arc<str>,
-    types: HashMap<Box<str>, Arc<str>>,
-    schema_versions: HashMap<Box<str>, Arc<str>>,
+    types: HashMap<Box<str>, Arc<str>, RandomState>,
+    schema_versions: HashMap<Box<str>, Arc<str>, RandomState>,
 }
 
 /// What the context of a trace is called, as a header and as an attribute.
@@ -39,8 +40,8 @@ impl Headers {
             source: source_uri.into(),
             json: "application/json".into(),
             structured: "application/cloudevents+json".into(),
-            types: HashMap::new(),
-            schema_versions: HashMap::new(),
+            types: HashMap::default(),
+            schema_versions: HashMap::default(),
         }
     }
 
@@ -52,7 +53,7 @@ impl Headers {
         mut each: impl FnMut(Attribute, Arc<str>),
     ) {
         each(Attribute::SpecVersion, self.spec_version.clone());
-        each(Attribute::Id, event.id().into());
+        each(Attribute::Id, event.shared_id());
         each(Attribute::Source, self.source.clone());
         let ce_type =
             shared(&mut self.types, event.event_type(), |name| format!("com.alvaria.{name}").into());
@@ -149,7 +150,11 @@ fn rfc3339(time: &str) -> Option<Cow<'_, str>> {
     Some(if is_strict().is_some() { Cow::Borrowed(time) } else { Cow::Owned(parsed.to_string()) })
 }
 
-fn shared(known: &mut HashMap<Box<str>, Arc<str>>, name: &str, make: impl Fn(&str) -> Arc<str>) -> Arc<str> {
+fn shared(
+    known: &mut HashMap<Box<str>, Arc<str>, RandomState>,
+    name: &str,
+    make: impl Fn(&str) -> Arc<str>,
+) -> Arc<str> {
     if let Some(value) = known.get(name) {
         return value.clone();
     }

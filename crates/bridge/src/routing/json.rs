@@ -124,7 +124,8 @@ pub(super) fn inner(literal: &str) -> &str {
 /// Whether the name literal (with its quotes) says `name`.
 pub(super) fn is_name(literal: &str, name: &str) -> bool {
     let plain = inner(literal);
-    plain == name || (plain.contains('\\') && decode(literal) == name)
+    // An escape is longer than what it says.
+    plain == name || (plain.len() > name.len() && plain.contains('\\') && decode(literal) == name)
 }
 
 /// Translates places in what a literal says (ascending) to places in the text between its quotes.

@@ -12,6 +12,8 @@ pub(crate) mod dead_letter;
 mod fields;
 mod format;
 mod headers;
+#[cfg(test)]
+mod instructions;
 mod json;
 mod mask;
 mod naming;
@@ -23,6 +25,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use viaduct_poller::{ContentHash, Event};
 use viaduct_sink::{Header, HeaderName, Record};
@@ -58,7 +61,7 @@ pub(crate) struct Router {
     names: FieldNames,
     headers: Headers,
     /// Event type → the routes that apply. Bounded, see [`KNOWN_TYPES`].
-    by_type: HashMap<Box<str>, Arc<[usize]>>,
+    by_type: HashMap<Box<str>, Arc<[usize]>, RandomState>,
 }
 
 #[derive(Debug)]
@@ -103,7 +106,7 @@ impl Router {
             targets,
             names,
             headers: Headers::new(source_uri),
-            by_type: HashMap::new(),
+            by_type: HashMap::default(),
         }
     }
 
@@ -219,7 +222,17 @@ impl Values {
 /// What an event of an organisation is called in checkpoints and in NATS' duplicate detection:
 /// `<org>.<eventId>.<first 16 hex of the content hash>`. The id is empty where the vendor sent none.
 pub(crate) fn event_name(org: &str, id: &str, hash: ContentHash) -> Arc<str> {
-    format!("{org}.{id}.{}", hash.prefix16()).into()
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut name = String::with_capacity(org.len() + id.len() + 18);
+    name.push_str(org);
+    name.push('.');
+    name.push_str(id);
+    name.push('.');
+    // Made for every event: formatting would take as long as all the rest of it.
+    let hash = hash.as_u128();
+    let digits: [u8; 16] = std::array::from_fn(|place| HEX[(hash >> (124 - 4 * place)) as usize & 15]);
+    name.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+    name.into()
 }
 
 /// An ISO 8601 time as milliseconds since the Unix epoch; `None` where it is not one, or before 1970, which Kafka has no

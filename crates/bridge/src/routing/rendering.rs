@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use viaduct_poller::Event;
 
 use super::fields::{FieldIndex, FieldNames, Fields};
@@ -82,7 +83,7 @@ pub(super) struct Destination {
     segments: Vec<Bound>,
     /// Names already made, by the values in them, so that equal names share one allocation. Bounded: a template may name
     /// an interaction.
-    known: HashMap<String, Arc<str>>,
+    known: HashMap<String, Arc<str>, RandomState>,
     scratch: String,
 }
 
@@ -98,7 +99,7 @@ impl Destination {
                 *text = naming.literal(text);
             }
         }
-        Self { naming, segments, known: HashMap::new(), scratch: String::new() }
+        Self { naming, segments, known: HashMap::default(), scratch: String::new() }
     }
 
     /// The name for one event. A field that the event lacks becomes `_`.

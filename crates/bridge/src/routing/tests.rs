@@ -295,3 +295,12 @@ fn names_in_checkpoints_are_the_vendors_and_names_that_readers_see_are_masked() 
     assert_eq!(letter(&vendors).event, letter(&masked).event);
     assert_ne!(letter(&vendors).message_id, letter(&masked).message_id);
 }
+
+#[test]
+fn an_events_name_ends_with_the_first_half_of_its_hash() {
+    for hash in [0, 1, u128::MAX, 0x0012_3456_789a_bcde_f000_0000_0000_0001] {
+        let hash = ContentHash::from_u128(hash);
+        let expected = format!("acme.1-0.{}", hash.prefix16());
+        assert_eq!(&*event_name("acme", "1-0", hash), expected);
+    }
+}

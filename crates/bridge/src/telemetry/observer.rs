@@ -46,12 +46,13 @@ impl Observer for SourceObserver {
             Observation::SessionCreated { cause } => {
                 *counts.sessions_created.entry((source.clone(), cause.as_str())).or_default() += 1;
             }
-            Observation::Received { category, redelivered } => {
+            Observation::Received { category, redelivered, count } => {
                 let entry = category_entry(&mut counts.categories, source, category);
-                if redelivered { entry.redelivered += 1 } else { entry.received += 1 }
+                let counter = if redelivered { &mut entry.redelivered } else { &mut entry.received };
+                *counter += count as u64;
             }
-            Observation::Acknowledged { category, .. } => {
-                category_entry(&mut counts.categories, source, category).acknowledged += 1;
+            Observation::Acknowledged { category, count } => {
+                category_entry(&mut counts.categories, source, category).acknowledged += count as u64;
             }
             Observation::AcknowledgeNotFound { count } => {
                 *counts.acknowledge_not_found.entry(source.clone()).or_default() += count as u64;

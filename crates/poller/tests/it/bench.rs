@@ -92,9 +92,9 @@ impl Observer for Counts {
         let (name, count) = match observation {
             Observation::Request { operation, .. } => (format!("request {}", operation.as_str()), 1),
             Observation::SessionCreated { cause } => (format!("created {}", cause.as_str()), 1),
-            Observation::Received { redelivered, .. } => (format!("received {redelivered}"), 1),
+            Observation::Received { redelivered, count, .. } => (format!("received {redelivered}"), count),
             Observation::AcknowledgeNotFound { count } => ("not found".to_owned(), count),
-            Observation::Acknowledged { .. } => ("acknowledged".to_owned(), 1),
+            Observation::Acknowledged { count, .. } => ("acknowledged".to_owned(), count),
             other => (format!("{other:?}"), 1),
         };
         *self.0.lock().unwrap().entry(name).or_default() += count;

@@ -9,4 +9,5 @@ mod endpoints;
 mod events;
 mod faults;
 mod queue;
+mod saturated;
 mod steering;

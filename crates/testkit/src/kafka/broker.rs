@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::process::{Process, Seat};
+use super::process::{FOR_LOAD, Process, Seat};
 use super::{container, install, topics};
 
 /// A Kafka broker, on loopback unless the environment names another.
@@ -47,10 +47,24 @@ impl KafkaBroker {
     /// A broker of the test's own with further lines in its `server.properties`, which win over the usual ones
     /// (`message.max.bytes`, `min.insync.replicas` …). Panics with one line where it cannot be had.
     pub fn start_with(properties: &[(&str, &str)]) -> Self {
+        Self::launch(None, properties)
+    }
+
+    /// A broker of one's own to be measured: it runs in Java as it would in earnest, and so starts more slowly. Panics
+    /// with one line where it cannot be had.
+    pub fn start_for_load() -> Self {
+        Self::launch(Some(FOR_LOAD), &[])
+    }
+
+    fn launch(java: Option<&'static [&'static str]>, properties: &[(&str, &str)]) -> Self {
         let started = install::class_path().and_then(|class_path| {
             let prepare = || {
                 let seats = Seat::free(1)?;
-                Process::prepare(class_path.clone(), &seats, seats[0], properties)
+                let process = Process::prepare(class_path.clone(), &seats, seats[0], properties)?;
+                Ok::<_, anyhow::Error>(match java {
+                    Some(java) => process.with_java(java),
+                    None => process,
+                })
             };
             let mut process = prepare()?;
             if process.start().is_err() {

@@ -37,9 +37,16 @@ impl Seat {
 pub(super) struct Process {
     bootstrap: String,
     class_path: String,
+    java: &'static [&'static str],
     dir: TempDir,
     running: Option<Tethered>,
 }
+
+/// What a broker of the tests asks of Java: to start quickly and to be small.
+const FOR_TESTS: &[&str] = &["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+/// What a broker that is measured asks of Java: what Kafka's own start script does, with a heap of one size.
+pub(super) const FOR_LOAD: &[&str] =
+    &["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35"];
 
 impl Process {
     /// Formats a new data directory for `own`, one of the nodes of `cluster`. A killed broker may come back when its old
@@ -77,10 +84,15 @@ impl Process {
         for (name, value) in properties {
             writeln!(text, "{name}={}", value.replace("{listeners}", &listeners))?;
         }
-        let process = Self { bootstrap, class_path, dir, running: None };
+        let process = Self { bootstrap, class_path, java: FOR_TESTS, dir, running: None };
         fs::write(process.settings(), text)?;
         process.format()?;
         Ok(process)
+    }
+
+    /// To be started with these options of Java instead of [`FOR_TESTS`].
+    pub(super) fn with_java(self, java: &'static [&'static str]) -> Self {
+        Self { java, ..self }
     }
 
     fn format(&self) -> Result<()> {
@@ -133,10 +145,10 @@ impl Process {
     /// Starts it on its port with its data.
     pub(super) fn spawn(&mut self) -> Result<()> {
         ensure!(self.running.is_none(), "the broker runs already");
-        let mut command = ["java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]
-            .map(str::to_owned)
-            .to_vec();
+        let mut command = vec!["java".to_owned()];
+        command.extend(self.java.iter().map(|&word| word.to_owned()));
         command.extend([
+            "-cp".to_owned(),
             self.class_path.clone(),
             "kafka.Kafka".to_owned(),
             self.settings().display().to_string(),
