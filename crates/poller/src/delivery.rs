@@ -97,24 +97,6 @@ impl AckToken {
         self.send(true);
     }
 
-    /// The same for many entries, each with its proof: a poller hears of all of its own at once.
-    pub fn acknowledge_all<P: DurabilityProof>(settled: impl IntoIterator<Item = (Self, P)>) {
-        let mut together: Option<(Arc<Ends>, Vec<Settled>)> = None;
-        for (mut token, proof) in settled {
-            drop(proof);
-            let Some(ends) = token.ends.take() else { continue };
-            let settled = Settled { handle: token.handle, durable: true };
-            match &mut together {
-                Some((poller, list)) if Arc::ptr_eq(poller, &ends) => list.push(settled),
-                Some(_) => ends.add([settled]),
-                None => together = Some((ends, vec![settled])),
-            }
-        }
-        if let Some((ends, settled)) = together {
-            ends.add(settled);
-        }
-    }
-
     fn send(&mut self, durable: bool) {
         if let Some(ends) = self.ends.take() {
             // A poller that is gone cannot acknowledge any more; the vendor then delivers the event again.

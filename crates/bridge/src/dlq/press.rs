@@ -208,7 +208,8 @@ impl Press {
                         record,
                         trace: None,
                     };
-                    lane.send(vec![item]);
+                    // Without a capacity a lane is never full.
+                    let _ = lane.send(item);
                 }
             }
         }
@@ -294,7 +295,7 @@ impl Press {
             record,
             trace: None,
         };
-        lane.send(vec![item]);
+        let _ = lane.send(item);
         Ok(())
     }
 

@@ -59,9 +59,9 @@ impl Backlog {
         Self { items: VecDeque::new(), parked: HashMap::new(), refused_after }
     }
 
-    /// Adds records behind all others.
-    pub(crate) fn push(&mut self, items: Vec<Item>) {
-        self.items.extend(items);
+    /// Adds a record behind all others.
+    pub(crate) fn push(&mut self, item: Item) {
+        self.items.push_back(item);
     }
 
     /// How many records wait.
@@ -190,14 +190,14 @@ mod tests {
         let now = Instant::now();
         let mut backlog = Backlog::new(RefusedAfter::Never);
         for (sequence, destination) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
-            backlog.push(vec![item(sequence, destination)]);
+            backlog.push(item(sequence, destination));
         }
         let batch = backlog.take_batch(now, 3);
         assert_eq!(sequences(&batch), [1, 2, 3]);
         let retried =
             batch.into_iter().filter(|item| &*item.record.destination == "a").map(|item| (item, retry(None)));
         assert!(backlog.put_back(retried.collect(), now, 0.0).is_empty());
-        backlog.push(vec![item(5, "a")]);
+        backlog.push(item(5, "a"));
         assert_eq!(sequences(&backlog.take_batch(now, 10)), [4]);
         let due = backlog.next_try().unwrap();
         assert!(due > now);
@@ -210,7 +210,7 @@ mod tests {
     fn a_refusal_becomes_a_rejection_when_patience_ends_and_only_then() {
         let now = Instant::now();
         let mut backlog = Backlog::new(RefusedAfter::After(Duration::from_secs(60)));
-        backlog.push(vec![item(1, "a")]);
+        backlog.push(item(1, "a"));
         let mut at = now;
         loop {
             let batch = backlog.take_batch(at, 10);
@@ -232,7 +232,7 @@ mod tests {
         let now = Instant::now();
         let mut backlog = Backlog::new(RefusedAfter::After(Duration::from_secs(10)));
         let steps = [(0, true), (9, false), (11, true), (20, true)];
-        backlog.push(vec![item(1, "a")]);
+        backlog.push(item(1, "a"));
         for (seconds, refused) in steps {
             let at = now + Duration::from_secs(seconds);
             let batch = backlog.take_batch(at, 10);

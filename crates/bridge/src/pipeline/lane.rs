@@ -42,29 +42,29 @@ pub(crate) enum Fate {
 /// The source's end of a lane.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneSender {
-    items: mpsc::UnboundedSender<Vec<Item>>,
+    items: mpsc::UnboundedSender<Item>,
     waiting: Arc<AtomicUsize>,
     /// How many records may wait here; `None` where the acknowledgement already bounds them.
     capacity: Option<usize>,
 }
 
+/// A best-effort lane is full: the record is not published there.
+#[derive(Debug)]
+pub(crate) struct LaneFull;
+
 impl LaneSender {
-    /// Whether the lane takes `count` records more than it has.
+    /// Hands over a record.
     ///
     /// The channel has no bound of its own: a record of a required sink is an unacknowledged event, and those are
     /// bounded by `max_in_flight`; a best-effort lane refuses above its capacity.
-    pub(crate) fn has_room(&self, count: usize) -> bool {
-        self.capacity.is_none_or(|capacity| self.waiting.load(Ordering::Relaxed) + count <= capacity)
-    }
-
-    /// Hands over records, in order.
-    pub(crate) fn send(&self, items: Vec<Item>) {
-        if items.is_empty() {
-            return;
+    pub(crate) fn send(&self, item: Item) -> Result<(), LaneFull> {
+        if self.capacity.is_some_and(|capacity| self.waiting.load(Ordering::Relaxed) >= capacity) {
+            return Err(LaneFull);
         }
-        self.waiting.fetch_add(items.len(), Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         // A lane ends before its source only when the whole bridge is being torn down.
-        let _ = self.items.send(items);
+        let _ = self.items.send(item);
+        Ok(())
     }
 }
 
@@ -73,7 +73,7 @@ impl LaneSender {
 pub(crate) struct Lane {
     source: Arc<str>,
     sink: Arc<SinkHandle>,
-    items: mpsc::UnboundedReceiver<Vec<Item>>,
+    items: mpsc::UnboundedReceiver<Item>,
     waiting: Arc<AtomicUsize>,
     reports: mpsc::UnboundedSender<Vec<Report>>,
     telemetry: Arc<Telemetry>,
@@ -97,16 +97,17 @@ impl Lane {
     /// Publishes until the sender is gone and everything has met its fate, or the sink can never publish again.
     pub(crate) async fn run(mut self) -> Result<(), Fatal> {
         let mut backlog = Backlog::new(self.sink.refused_after);
+        let mut arrived = Vec::new();
         let mut open = true;
         while open || backlog.len() > 0 {
             let batch = self.next_batch(&mut backlog, Instant::now());
             if batch.is_empty() {
                 let due = backlog.next_try();
                 tokio::select! {
-                    items = self.items.recv(), if open => match items {
-                        Some(items) => backlog.push(items),
-                        None => open = false,
-                    },
+                    count = self.items.recv_many(&mut arrived, BATCH_LIMIT), if open => {
+                        open = count > 0;
+                        arrived.drain(..).for_each(|item| backlog.push(item));
+                    }
                     () = sleep_until(due), if due.is_some() => {}
                 }
                 continue;
@@ -118,8 +119,8 @@ impl Lane {
 
     /// What has arrived, and what may be published of it now.
     pub(super) fn next_batch(&mut self, backlog: &mut Backlog, now: Instant) -> Vec<Item> {
-        while let Ok(items) = self.items.try_recv() {
-            backlog.push(items);
+        while let Ok(item) = self.items.try_recv() {
+            backlog.push(item);
         }
         backlog.take_batch(now, BATCH_LIMIT)
     }

@@ -59,23 +59,13 @@ impl Owed {
         self.waiting &= !creditor.bit();
     }
 
-    /// The right to acknowledge the event, if nobody owes a receipt any more; gives itself back otherwise.
-    pub(crate) fn settle(self) -> Result<Paid, Self> {
-        if self.waiting == 0 { Ok(Paid { token: self.token, proof: Settled(()) }) } else { Err(self) }
-    }
-}
-
-/// An event that nobody owes a receipt for any more.
-#[derive(Debug)]
-#[must_use = "dropping it leaves the event unacknowledged"]
-pub(crate) struct Paid {
-    token: AckToken,
-    proof: Settled,
-}
-
-impl Paid {
-    /// Acknowledges all of them.
-    pub(crate) fn acknowledge(paid: Vec<Self>) {
-        AckToken::acknowledge_all(paid.into_iter().map(|paid| (paid.token, paid.proof)));
+    /// Acknowledges the event if nobody owes a receipt any more; gives itself back otherwise.
+    pub(crate) fn settle(self) -> Result<(), Self> {
+        if self.waiting == 0 {
+            self.token.acknowledge(Settled(()));
+            Ok(())
+        } else {
+            Err(self)
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tracing::warn;
@@ -15,7 +14,7 @@ use viaduct_sink::{Record, Rejection};
 use super::backlog::Item;
 use super::lane::{Fate, LaneSender, Report};
 use super::repeats::{Repeats, Saying};
-use super::settle::{Creditor, Owed, Paid};
+use super::settle::{Creditor, Owed};
 use crate::config::SinkIndex;
 use crate::routing::{Circumstances, DeadLetterRoute, Masks, Plan, Reason, Router};
 use crate::shown::ShownSinks;
@@ -89,10 +88,10 @@ struct Slot {
 }
 
 impl Slot {
-    /// The right to acknowledge the event if nobody owes a receipt; gives itself back otherwise.
-    fn settle(self) -> Result<Paid, Self> {
+    /// Acknowledges the event if nobody owes a receipt; gives itself back otherwise.
+    fn settle(self) -> Option<Self> {
         let Self { owed, entry, masks, category, session, trace } = self;
-        owed.settle().map_err(|owed| Self { owed, entry, masks, category, session, trace })
+        owed.settle().err().map(|owed| Self { owed, entry, masks, category, session, trace })
     }
 
     /// How it becomes a dead letter.
@@ -176,8 +175,6 @@ impl Source {
         slots: &mut Slots,
         categories: &mut Categories,
     ) {
-        let mut paid = Vec::new();
-        let mut outgoing: Vec<Vec<Item>> = self.lanes.iter().map(|_| Vec::new()).collect();
         let telemetry = self.telemetry.clone();
         let mut durable = telemetry.durable(&self.name);
         let mut notes = telemetry.feed.batch(&self.name, deliveries.items.len());
@@ -224,7 +221,7 @@ impl Source {
             match plan {
                 Plan::Records(records) => {
                     for (sink, record) in records {
-                        self.offer(sequence, &mut slot, sink, record, &mut outgoing);
+                        self.offer(sequence, &mut slot, sink, record);
                     }
                 }
                 Plan::Dropped => {}
@@ -234,31 +231,17 @@ impl Source {
                 }
             }
             let category = slot.category.clone();
-            match slot.settle() {
-                Ok(one) => {
-                    paid.push(one);
-                    durable.count(category);
-                    slots.skip();
-                }
-                Err(slot) => slots.push(slot),
+            if let Some(slot) = slot.settle() {
+                slots.push(slot);
+            } else {
+                durable.count(category);
+                slots.skip();
             }
         }
-        for (lane, items) in self.lanes.iter().zip(outgoing) {
-            lane.sender.send(items);
-        }
-        drop(durable);
-        Paid::acknowledge(paid);
         slots.shrink();
     }
 
-    fn offer(
-        &self,
-        sequence: u64,
-        slot: &mut Slot,
-        sink: SinkIndex,
-        record: Record,
-        outgoing: &mut [Vec<Item>],
-    ) {
+    fn offer(&self, sequence: u64, slot: &mut Slot, sink: SinkIndex, record: Record) {
         if makes(Mistake::DropOneIn500) && sequence % 500 == 499 {
             return;
         }
@@ -267,11 +250,9 @@ impl Source {
         if lane.required {
             slot.owed.expect(creditor);
         }
-        let outgoing = &mut outgoing[sink.get()];
-        if lane.sender.has_room(outgoing.len() + 1) {
-            let (category, trace) = (slot.category.clone(), slot.trace.clone());
-            outgoing.push(Item { sequence, category, creditor, dead_letter: None, trace, record });
-        } else {
+        let (category, trace) = (slot.category.clone(), slot.trace.clone());
+        let item = Item { sequence, category, creditor, dead_letter: None, trace, record };
+        if lane.sender.send(item).is_err() {
             self.telemetry.best_effort_dropped(&self.name, &lane.sink);
         }
     }
@@ -304,7 +285,8 @@ impl Source {
         );
         let (category, trace) = (slot.category.clone(), slot.trace.clone());
         let item = Item { sequence, category, creditor, dead_letter: Some(reason), trace, record };
-        self.dead_letters.send(vec![item]);
+        // Lanes of dead letters have no capacity, so they are never full.
+        let _ = self.dead_letters.send(item);
     }
 
     /// The dead letters' own destination refused this one: the local file is the last resort.
@@ -330,11 +312,10 @@ impl Source {
             trace: slot.trace.clone(),
             record,
         };
-        self.last_resort.send(vec![item]);
+        let _ = self.last_resort.send(item);
     }
 
     pub(super) fn account(&mut self, reports: Vec<Report>, slots: &mut Slots) {
-        let mut paid = Vec::with_capacity(reports.len());
         let mut durable = self.telemetry.durable(&self.name);
         for report in reports {
             let Some(mut slot) = slots.take(report.sequence) else {
@@ -365,22 +346,17 @@ impl Source {
             }
             let category = slot.category.clone();
             match slot.settle() {
-                Ok(one) => {
-                    paid.push(one);
-                    durable.count(category);
-                }
-                Err(slot) => slots.put_back(report.sequence, slot),
+                Some(slot) => slots.put_back(report.sequence, slot),
+                None => durable.count(category),
             }
         }
-        drop(durable);
-        Paid::acknowledge(paid);
         slots.shrink();
     }
 }
 
 /// Category names, each allocated once. Bounded by forgetting: they are a handful.
 #[derive(Debug, Default)]
-pub(super) struct Categories(HashMap<Box<str>, Arc<str>, RandomState>);
+pub(super) struct Categories(HashMap<Box<str>, Arc<str>>);
 
 impl Categories {
     const KNOWN: usize = 256;
