@@ -107,13 +107,7 @@ fn report(input: LoadInput, show: Show, out: &mut impl Write) -> Result<(), Fail
     } else {
         report.to_string()
     };
-    out.write_all(text.as_bytes()).map_err(|error| {
-        Failure::new(
-            Exit::CantCreate,
-            format!("the report cannot be written: {error}"),
-            "check standard output",
-        )
-    })?;
+    out.write_all(text.as_bytes()).map_err(|error| Failure::output("the report", &error))?;
     failure.map_or(Ok(()), Err)
 }
 

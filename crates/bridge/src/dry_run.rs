@@ -144,5 +144,5 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 fn unwritable(error: &io::Error) -> Failure {
-    Failure::new(Exit::CantCreate, format!("the records cannot be written: {error}"), "check standard output")
+    Failure::output("the records", error)
 }

@@ -1,6 +1,7 @@
 //! How the process ends: exit codes in the words of sysexits(3), and the error that carries one.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 /// An exit code that scripts and service managers may rely on.
@@ -45,6 +46,11 @@ impl Failure {
     /// A failure; `message` names what failed and where, `hint` what to do next (empty: nothing beyond the message).
     pub(crate) fn new(exit: Exit, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { exit, message: message.into(), hint: hint.into() }
+    }
+
+    /// What a command prints cannot be printed; `what` names it.
+    pub(crate) fn output(what: &str, error: &io::Error) -> Self {
+        Self::new(Exit::CantCreate, format!("{what} cannot be written: {error}"), "check standard output")
     }
 
     /// What failed, and what to do next.

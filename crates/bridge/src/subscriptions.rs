@@ -43,13 +43,7 @@ pub(crate) async fn subscriptions(
     }
     let report = Report { sources: reports };
     let text = if args.json { report.json() } else { report.text(command.verb()) };
-    out.write_all(text.as_bytes()).map_err(|error| {
-        Failure::new(
-            Exit::CantCreate,
-            format!("the report cannot be written: {error}"),
-            "check standard output",
-        )
-    })?;
+    out.write_all(text.as_bytes()).map_err(|error| Failure::output("the report", &error))?;
     failure.map_or(Ok(()), Err)
 }
 

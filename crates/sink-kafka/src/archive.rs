@@ -25,8 +25,8 @@ use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _, Owne
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::{OnceCell, mpsc};
-use viaduct_sink::archive::{MARK, READ_AHEAD};
-use viaduct_sink::{Archive, ArchiveError, Kept, Mark, Marks, Names, Numbers, Place, Reading};
+use viaduct_sink::archive::{MARK, READ_AHEAD, marks_among};
+use viaduct_sink::{Archive, ArchiveError, Kept, Mark, Marks, Names, Place, Reading};
 
 use crate::classify::{Verdict, verdict};
 use crate::producer::Context;
@@ -241,16 +241,7 @@ fn split_log(log: &str) -> Option<(&str, i32)> {
 #[async_trait]
 impl Archive for KafkaArchive {
     async fn marks(&self) -> Result<Marks, ArchiveError> {
-        let mut marks = Marks::new();
-        let mut reading = self.read(None).await?;
-        while let Some(kept) = reading.recv().await {
-            let kept = kept?;
-            let numbers = kept.header(MARK).and_then(|text| text.parse::<Numbers>().ok());
-            if let Some(numbers) = numbers {
-                marks.entry(Arc::clone(&kept.place.log)).or_default().extend(&numbers);
-            }
-        }
-        Ok(marks)
+        marks_among(self.read(None).await?).await
     }
 
     async fn read(&self, since_ms: Option<i64>) -> Result<Reading, ArchiveError> {

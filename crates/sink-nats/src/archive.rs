@@ -23,8 +23,8 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, mpsc};
-use viaduct_sink::archive::{MARK, READ_AHEAD};
-use viaduct_sink::{Archive, ArchiveError, Kept, Mark, Marks, Names, Numbers, Place, Reading};
+use viaduct_sink::archive::{MARK, READ_AHEAD, marks_among};
+use viaduct_sink::{Archive, ArchiveError, Kept, Mark, Marks, Names, Place, Reading};
 
 use crate::epoch::Epoch;
 use crate::settings::{Checked, NatsSettings, NatsSinkError};
@@ -259,16 +259,7 @@ fn list(headers: &HeaderMap) -> Vec<(String, String)> {
 #[async_trait]
 impl Archive for NatsArchive {
     async fn marks(&self) -> Result<Marks, ArchiveError> {
-        let mut marks = Marks::new();
-        let mut reading = self.begin(None, true).await?;
-        while let Some(kept) = reading.recv().await {
-            let kept = kept?;
-            let numbers = kept.header(MARK).and_then(|text| text.parse::<Numbers>().ok());
-            if let Some(numbers) = numbers {
-                marks.entry(Arc::clone(&kept.place.log)).or_default().extend(&numbers);
-            }
-        }
-        Ok(marks)
+        marks_among(self.begin(None, true).await?).await
     }
 
     async fn read(&self, since_ms: Option<i64>) -> Result<Reading, ArchiveError> {

@@ -177,6 +177,21 @@ pub enum ArchiveError {
 /// Records on their way; its end is the end of what stood there when the reading began.
 pub type Reading = mpsc::Receiver<Result<Kept, ArchiveError>>;
 
+/// The marks among what is read, where they are records with the header [`MARK`].
+///
+/// # Errors
+/// The reading broke off.
+pub async fn marks_among(mut reading: Reading) -> Result<Marks, ArchiveError> {
+    let mut marks = Marks::new();
+    while let Some(kept) = reading.recv().await {
+        let kept = kept?;
+        if let Some(numbers) = kept.header(MARK).and_then(|text| text.parse::<Numbers>().ok()) {
+            marks.entry(Arc::clone(&kept.place.log)).or_default().extend(&numbers);
+        }
+    }
+    Ok(marks)
+}
+
 /// The records of one destination system, to be read back.
 ///
 /// Nothing is loaded as a whole: a [`Reading`] holds some [`READ_AHEAD`] records (and a broker's client its buffer), and

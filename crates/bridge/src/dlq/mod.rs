@@ -26,7 +26,7 @@ use std::io::{self, Write};
 pub(crate) use self::args::DlqCommand;
 use self::shelf::Shelf;
 use crate::config;
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 
 /// Lists, shows or replays.
 ///
@@ -57,5 +57,5 @@ fn plain(text: &str) -> String {
 }
 
 fn unwritable(error: &io::Error) -> Failure {
-    Failure::new(Exit::CantCreate, format!("the output cannot be written: {error}"), "check standard output")
+    Failure::output("the output", error)
 }

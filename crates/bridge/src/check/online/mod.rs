@@ -70,13 +70,7 @@ pub(super) async fn online(
     let sections = [configuration].into_iter().chain(sources).chain(sinks).chain([state]).collect();
     let report = Report { sections, verdicts };
     let text = if json { report.json(strict) } else { report.text(Paint::of_stdout()) };
-    out.write_all(text.as_bytes()).map_err(|error| {
-        Failure::new(
-            Exit::CantCreate,
-            format!("the report cannot be written: {error}"),
-            "check standard output",
-        )
-    })?;
+    out.write_all(text.as_bytes()).map_err(|error| Failure::output("the report", &error))?;
     report.failure(strict).map_or(Ok(()), Err)
 }
 
