@@ -46,7 +46,7 @@ pub(super) fn introduce(vendor: &str, to: &Destinations<'_>, admin: Option<Socke
         println!("          nats -s {nats} sub 'via.>'");
     }
     if let Some(admin) = admin {
-        println!("status    http://{admin}/status   http://{admin}/metrics   http://{admin}/readyz");
+        println!("status    http://{admin}/ (page)   http://{admin}/status   http://{admin}/metrics");
     }
     println!("config    {} (what `viaduct run` would be given)", config.display());
     println!("          Ctrl-C ends the demo\n");
