@@ -1,11 +1,15 @@
 //! The producers and their replacement. Everything that owns a librdkafka producer is here.
 //!
-//! There are two lanes. Usually all records go through the **pipelined** one: many records in a batch, several batches
-//! under way. A broker takes or refuses a batch as a whole, so one record that is too large or invalid makes its
-//! neighbours fail with it, and later batches of the same partition must not be written before these come again.
-//! `enable.gapless.guarantee` sees to that: the producer stops for good ("fatal error"), what it held fails, and a new
-//! one takes its place. The topic then goes through the **one by one** lane for a while ([`crate::isolation`]), where a
-//! batch holds one record, so that the broker's answer is about that record and a refusal concerns nobody else.
+//! There are three lanes. Few records at once go through the **pipelined** one, which sends what it has as soon as it has
+//! something. Many at once go through the **bulk** one, which waits a moment, so that they are all there when the first
+//! request is made: without that the first request takes a few of them, and while it is under way librdkafka's thread spins,
+//! because it counts the records under way where it should count the requests, and finds no room for a second one.
+//!
+//! A broker takes or refuses a batch as a whole, so one record that is too large or invalid makes its neighbours fail with
+//! it, and later batches of the same partition must not be written before these come again. `enable.gapless.guarantee` sees
+//! to that on both lanes: the producer stops for good ("fatal error"), what it held fails, and a new one takes its place.
+//! The topic then goes through the **one by one** lane for a while ([`crate::isolation`]), where a batch holds one record, so
+//! that the broker's answer is about that record and a refusal concerns nobody else.
 //!
 //! An idempotent producer can also break by itself (a broker lost track of it, KIP-360). That is the same event and has
 //! the same cure. It is replaced once, however many publishes notice.
@@ -35,13 +39,22 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Batches are not made smaller than this.
 const SMALLEST_BATCH: usize = 16 * 1024;
 
+/// How long the records of a bulk wait for each other, in milliseconds, where the configuration does not ask for longer.
+const BULK_LINGER_MS: f64 = 1.0;
+
 /// How records travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Many records in a batch; the first refused batch ends the producer.
+    /// What is there goes at once; the first refused batch ends the producer.
     Pipelined,
+    /// The same, but records wait for others for [`BULK_LINGER_MS`].
+    Bulk,
     /// One record in a batch; a refused record ends nothing.
     OneByOne,
+}
+
+impl Lane {
+    const ALL: [Self; 3] = [Self::Pipelined, Self::Bulk, Self::OneByOne];
 }
 
 /// Owns the current producer of each lane.
@@ -49,7 +62,7 @@ pub(crate) struct Producers {
     config: ClientConfig,
     vitals: Arc<Vitals>,
     tokens: Option<Arc<Tokens>>,
-    lanes: [Mutex<Option<Arc<Generation>>>; 2],
+    lanes: [Mutex<Option<Arc<Generation>>>; 3],
     /// Held while a producer is made.
     making: tokio::sync::Mutex<()>,
     made: AtomicU64,
@@ -69,7 +82,7 @@ impl Producers {
             config,
             vitals,
             tokens,
-            lanes: [Mutex::default(), Mutex::default()],
+            lanes: Default::default(),
             making: tokio::sync::Mutex::default(),
             made: AtomicU64::new(0),
             batch_bytes: AtomicUsize::new(batch_bytes),
@@ -87,7 +100,8 @@ impl Producers {
     fn lane(&self, lane: Lane) -> MutexGuard<'_, Option<Arc<Generation>>> {
         let lane = match lane {
             Lane::Pipelined => &self.lanes[0],
-            Lane::OneByOne => &self.lanes[1],
+            Lane::Bulk => &self.lanes[1],
+            Lane::OneByOne => &self.lanes[2],
         };
         lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,13 +140,16 @@ impl Producers {
     fn make(&self, lane: Lane) -> Result<Arc<Generation>, KafkaError> {
         let mut config = self.config.clone();
         match lane {
-            Lane::Pipelined => {
+            Lane::Pipelined | Lane::Bulk => {
                 config.set("enable.gapless.guarantee", "true");
                 config.set("batch.size", self.batch_bytes.load(Ordering::Relaxed).to_string());
             }
             Lane::OneByOne => {
                 config.set("batch.num.messages", "1");
             }
+        }
+        if lane == Lane::Bulk {
+            wait_for_bulk(&mut config);
         }
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let context = Context::new(Arc::clone(&self.vitals), self.tokens.clone());
@@ -154,7 +171,7 @@ impl Producers {
 
     /// Records handed over whose fate is not known yet, on all lanes.
     pub(crate) fn waiting(&self) -> usize {
-        [Lane::Pipelined, Lane::OneByOne].map(|lane| self.waiting_on(lane)).iter().sum()
+        Lane::ALL.map(|lane| self.waiting_on(lane)).iter().sum()
     }
 
     /// The same on one lane.
@@ -172,8 +189,15 @@ impl Producers {
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
         let _making = self.making.lock().await;
-        self.retire(Lane::Pipelined);
-        self.retire(Lane::OneByOne);
+        Lane::ALL.into_iter().for_each(|lane| self.retire(lane));
+    }
+}
+
+/// Lets records wait for others, for [`BULK_LINGER_MS`] at least.
+pub(crate) fn wait_for_bulk(config: &mut ClientConfig) {
+    let linger = config.get("linger.ms").and_then(|linger| linger.parse::<f64>().ok());
+    if linger.is_none_or(|linger| linger < BULK_LINGER_MS) {
+        config.set("linger.ms", BULK_LINGER_MS.to_string());
     }
 }
 

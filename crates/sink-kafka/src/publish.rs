@@ -26,6 +26,8 @@ use crate::topics::{No, Topics, valid_name};
 
 /// How long to wait for room in librdkafka's queue before trying again: from, to.
 const FULL_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// So many records at once are a bulk.
+const BULK: usize = 64;
 
 /// A shard that delivers at least once: the sources that share its producers.
 pub(crate) struct AtLeastOnce {
@@ -54,9 +56,16 @@ impl AtLeastOnce {
             }
         };
         let reports = Reports::new(records.len());
+        // All of them are made before the first is handed over: librdkafka sends what it has as soon as it has something,
+        // and the faster the rest follows, the more goes into one request.
+        let messages: Vec<Message<'_>> = records
+            .iter()
+            .enumerate()
+            .map(|(index, record)| message(record, reports.ticket(index)))
+            .collect();
         let mut failures = 0;
         let mut refused: Vec<Option<No>> = vec![None; records.len()];
-        for (index, record) in records.iter().enumerate() {
+        for (index, (record, message)) in records.iter().zip(messages).enumerate() {
             // A failure that has come back already means that what follows could overtake what failed.
             for (failed, code) in reports.failed_since(&mut failures) {
                 if let Some(route) = routes.get_mut(&*records[failed].destination)
@@ -66,9 +75,15 @@ impl AtLeastOnce {
                 }
             }
             let no = match routes.get_mut(&*record.destination) {
-                None => Some((Verdict::InvalidTopic, Code::InvalidTopic)),
-                Some(Route { stopped: Some(no), .. }) => Some(stopped_by(*no)),
-                Some(route) => match send(&route.generation, record, reports.ticket(index)).await {
+                None => {
+                    message.delivery_opaque.withdraw();
+                    Some((Verdict::InvalidTopic, Code::InvalidTopic))
+                }
+                Some(Route { stopped: Some(no), .. }) => {
+                    message.delivery_opaque.withdraw();
+                    Some(stopped_by(*no))
+                }
+                Some(route) => match hand_over(&route.generation, message).await {
                     Ok(()) => None,
                     Err(code) => {
                         let no = (verdict(code), code);
@@ -138,7 +153,7 @@ impl AtLeastOnce {
         if !self.isolation.any(now) && self.producers.waiting_on(Lane::OneByOne) == 0 {
             self.producers.retire(Lane::OneByOne);
         }
-        Lane::Pipelined
+        if records.len() >= BULK { Lane::Bulk } else { Lane::Pipelined }
     }
 
     /// A record that librdkafka accepted and then gave back.
@@ -153,7 +168,7 @@ impl AtLeastOnce {
             }
             (no @ Verdict::NotPermitted, lane) => {
                 self.topics.forget(topic);
-                if lane == Lane::Pipelined {
+                if lane != Lane::OneByOne {
                     self.isolation.begin(topic, now);
                 } else {
                     self.isolation.prolong(topic, None, now);
@@ -161,8 +176,10 @@ impl AtLeastOnce {
                 no.outcome(topic, code)
             }
             // librdkafka's own trouble, not an answer of a broker.
-            (no @ Verdict::Transient, Lane::Pipelined) if (code as i32) < 0 => no.outcome(topic, code),
-            (no, Lane::Pipelined) => {
+            (no @ Verdict::Transient, Lane::Pipelined | Lane::Bulk) if (code as i32) < 0 => {
+                no.outcome(topic, code)
+            }
+            (no, Lane::Pipelined | Lane::Bulk) => {
                 self.isolation.begin(topic, now);
                 let batch_bytes = self.producers.batch_bytes();
                 if no == Verdict::TooLarge && size(record) <= batch_bytes {
@@ -232,8 +249,11 @@ pub(crate) fn keep_order(records: &[Record], outcomes: &mut [Outcome]) {
     }
 }
 
-/// Hands one record to librdkafka.
-pub(crate) async fn send(generation: &Generation, record: &Record, ticket: Box<Ticket>) -> Result<(), Code> {
+/// A record as librdkafka takes it, with the place that its report belongs to.
+pub(crate) type Message<'a> = BaseRecord<'a, [u8], [u8], Box<Ticket>>;
+
+/// Makes a record's message.
+pub(crate) fn message(record: &Record, ticket: Box<Ticket>) -> Message<'_> {
     let mut message = BaseRecord::with_opaque_to(&record.destination, ticket).payload(&record.value[..]);
     if let Some(key) = &record.key {
         message = message.key(key.as_bytes());
@@ -249,14 +269,11 @@ pub(crate) async fn send(generation: &Generation, record: &Record, ticket: Box<T
         }
         message = message.headers(headers);
     }
-    hand_over(generation, message).await
+    message
 }
 
 /// Hands one message to librdkafka. A full queue is backpressure: waits for room and goes on with the same message.
-pub(crate) async fn hand_over(
-    generation: &Generation,
-    mut message: BaseRecord<'_, [u8], [u8], Box<Ticket>>,
-) -> Result<(), Code> {
+pub(crate) async fn hand_over(generation: &Generation, mut message: Message<'_>) -> Result<(), Code> {
     let mut pause = FULL_PAUSE.0;
     loop {
         match generation.producer().send(message) {

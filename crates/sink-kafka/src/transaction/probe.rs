@@ -19,7 +19,7 @@ use viaduct_sink::Record;
 use super::fence::{abort, begin, init, is_retriable, state, words};
 use crate::classify::{Verdict, verdict};
 use crate::producer::{Context, Generation, Lane};
-use crate::publish::{send, size};
+use crate::publish::{hand_over, message, size};
 use crate::reports::{Delivered, Reports};
 use crate::tokens::Tokens;
 use crate::topics::Topics;
@@ -137,7 +137,7 @@ async fn try_once(
     places.sort_by_key(|place| Reverse(size(records[*place].1)));
     for place in places {
         let record = records[place].1;
-        match send(generation, record, reports.ticket(place)).await {
+        match hand_over(generation, message(record, reports.ticket(place))).await {
             Ok(()) => {}
             Err(code) if verdict(code).lets_pass() => unsent.push((place, code)),
             Err(_) => break,

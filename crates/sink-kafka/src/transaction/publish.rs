@@ -17,11 +17,11 @@ use viaduct_sink::{Fatal, Outcome, Receipt, Record};
 use super::checkpoints::TOPIC;
 use super::fence::write_checkpoint;
 use super::ledger::Place;
-use super::round::{Seat, Verdict as End};
+use super::round::{Round, Seat, Verdict as End};
 use super::shard::Shard;
 use crate::classify::{Verdict, verdict};
-use crate::publish::{keep_order, send, size};
-use crate::reports::Delivered;
+use crate::publish::{Message, hand_over, keep_order, message, size};
+use crate::reports::{Delivered, Reports};
 use crate::topics::valid_name;
 
 /// What is known of the batch so far.
@@ -196,51 +196,24 @@ impl Shard {
         let round = Arc::clone(seat.round());
         let count = batch.records.len();
         let reports = round.reports(count + 1);
-        let mut sent: Vec<usize> = Vec::with_capacity(count);
+        let mut messages: Vec<(usize, Message<'_>)> = Vec::with_capacity(count);
         let mut under_way: Vec<usize> = Vec::new();
-        let (mut reserved, mut spoiled) = (false, false);
         let open: Vec<(usize, &Record)> = batch.open().collect();
         for (index, record) in open {
             match self.ledger().reserve(source, record) {
-                Place::Held => {
-                    batch.fates[index] = Some(held());
-                    continue;
+                Place::Held => batch.fates[index] = Some(held()),
+                Place::UnderWay => under_way.push(index),
+                Place::New => {
+                    seat.uses(&record.destination);
+                    messages.push((index, message(record, reports.ticket(index))));
                 }
-                Place::UnderWay => {
-                    under_way.push(index);
-                    continue;
-                }
-                Place::New => reserved = true,
-            }
-            seat.uses(&record.destination);
-            match send(&round.generation, record, reports.ticket(index)).await {
-                Ok(()) => sent.push(index),
-                Err(code) => {
-                    self.ledger().release(source, record);
-                    let no = verdict(code);
-                    if no.lets_pass() {
-                        batch.fates[index] = Some(no.outcome(&record.destination, code));
-                    } else {
-                        // The transaction has failed already, or it does now.
-                        debug!(shard = self.number, ?code, "a record cannot be handed over");
-                        spoiled = true;
-                        break;
-                    }
-                }
-            }
-            if sent.len() == 1 {
-                crash_point(Moment::MidPublish);
             }
         }
+        let reserved = !messages.is_empty();
+        let mut sent: Vec<usize> = Vec::with_capacity(messages.len());
         if reserved {
-            if !spoiled {
-                let _sealing = self.sealing.lock().await;
-                let proposed = self.ledger().propose(source);
-                if let Some(texts) = proposed {
-                    let ticket = || reports.ticket(count);
-                    spoiled = write_checkpoint(&round.generation, &texts, ticket).await.is_err();
-                }
-            }
+            let handed_over = self.hand_over(source, &round, &reports, messages, batch).await;
+            let spoiled = handed_over.map(|indices| sent = indices).is_err();
             seat.seal(&reports, spoiled);
         } else {
             seat.leave();
@@ -261,6 +234,69 @@ impl Shard {
             }
             End::Again(cause) => self.learn(source, &reports.take(), cause, batch),
         }
+    }
+
+    /// Hands a checkpoint over that names the records, then these. Tells which of them were taken.
+    ///
+    /// The checkpoint goes first, so that the brokers are told of its partition and those of the records at once.
+    ///
+    /// # Errors
+    /// The transaction has to be aborted.
+    async fn hand_over(
+        &self,
+        source: &str,
+        round: &Round,
+        reports: &Arc<Reports>,
+        messages: Vec<(usize, Message<'_>)>,
+        batch: &mut Batch<'_>,
+    ) -> Result<Vec<usize>, Code> {
+        let mut sent = Vec::with_capacity(messages.len());
+        let mut failed = self.write_names(source, round, reports, batch.records.len()).await.err();
+        let mut released = false;
+        for (index, message) in messages {
+            if failed.is_some() {
+                message.delivery_opaque.withdraw();
+                continue;
+            }
+            match hand_over(&round.generation, message).await {
+                Ok(()) => sent.push(index),
+                Err(code) => {
+                    let record = &batch.records[index];
+                    self.ledger().release(source, record);
+                    let no = verdict(code);
+                    if no.lets_pass() {
+                        released = true;
+                        batch.fates[index] = Some(no.outcome(&record.destination, code));
+                    } else {
+                        // The transaction has failed already, or it does now.
+                        debug!(shard = self.number, ?code, "a record cannot be handed over");
+                        failed = Some(code);
+                    }
+                }
+            }
+            if sent.len() == 1 {
+                crash_point(Moment::MidPublish);
+            }
+        }
+        // The checkpoint names a record that is not there; of two in one transaction the later one counts.
+        if released && failed.is_none() {
+            failed = self.write_names(source, round, reports, batch.records.len()).await.err();
+        }
+        failed.map_or(Ok(sent), Err)
+    }
+
+    /// Hands over a checkpoint of all that the source has in the transaction.
+    async fn write_names(
+        &self,
+        source: &str,
+        round: &Round,
+        reports: &Arc<Reports>,
+        ticket: usize,
+    ) -> Result<(), Code> {
+        let _sealing = self.sealing.lock().await;
+        let proposed = self.ledger().propose(source);
+        let Some(texts) = proposed else { return Ok(()) };
+        write_checkpoint(&round.generation, &texts, || reports.ticket(ticket)).await
     }
 
     /// What a failed transaction says about the records and topics of this batch.
