@@ -46,6 +46,9 @@ struct Args {
     /// How often each contender runs
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Rounds of Kafka before those that count, while its JIT compiles
+    #[arg(long, default_value_t = 3)]
+    warm_up: usize,
     /// How long the vendor gives events in one run
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
@@ -93,6 +96,9 @@ fn main() -> Result<()> {
             exactly_once: !args.at_least_once,
             max_in_flight: args.max_in_flight,
         };
+        if *system == System::Kafka {
+            runtime.block_on(plan.warm_up(args.warm_up))?;
+        }
         for suite in &args.suite {
             runtime.block_on(plan.measure(*suite, &mut book))?;
         }

@@ -76,6 +76,11 @@ impl Process {
         self.status("VmRSS:").map(|kib| kib / 1024.0)
     }
 
+    /// What of it is not mapped from a file, in MiB.
+    pub(crate) fn anonymous_mib(&self) -> Result<f64> {
+        self.status("RssAnon:").map(|kib| kib / 1024.0)
+    }
+
     fn status(&self, name: &str) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;

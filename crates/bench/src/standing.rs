@@ -16,6 +16,8 @@ const WATCHED: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Idle {
     pub(crate) resident_mib: f64,
+    /// What of it is not the program's file, which the system can drop and share.
+    pub(crate) anonymous_mib: f64,
     pub(crate) peak_mib: f64,
     /// Of one core, in percent.
     pub(crate) cpu_percent: f64,
@@ -36,6 +38,7 @@ pub(crate) async fn idle(sources: usize, binaries: &Binaries, broker: &Broker) -
     let idle = Idle {
         cpu_percent: (process.cpu()? - cpu) / since.elapsed().as_secs_f64() * 100.0,
         resident_mib: process.resident_mib()?,
+        anonymous_mib: process.anonymous_mib()?,
         peak_mib: process.peak_mib()?,
     };
     drop(process);

@@ -47,6 +47,14 @@ pub(crate) struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// Rounds that do not count: the JVM of a new broker compiles what they use, beside whoever is measured.
+    pub(crate) async fn warm_up(&self, rounds: usize) -> Result<()> {
+        let case = Case { seconds: self.seconds, max_in_flight: self.max_in_flight, ..Case::default() };
+        let mut nowhere = Book::new();
+        let warming = Plan { rounds, ..*self };
+        warming.throughput("warming up", &self.contenders(true), &case, &mut nowhere).await
+    }
+
     pub(crate) async fn measure(&self, suite: Suite, book: &mut Book) -> Result<()> {
         let system = self.broker.system().name();
         let one = Case { seconds: self.seconds, max_in_flight: self.max_in_flight, ..Case::default() };
@@ -111,6 +119,7 @@ impl Plan<'_> {
                     eprintln!("{system}, {sources} idle: {idle:?}");
                     let figures = [
                         ("resident_mib", idle.resident_mib),
+                        ("anonymous_mib", idle.anonymous_mib),
                         ("peak_mib", idle.peak_mib),
                         ("cpu_percent", idle.cpu_percent),
                     ];

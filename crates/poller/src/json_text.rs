@@ -68,7 +68,7 @@ fn decode_lossily(inner: &str) -> String {
 }
 
 /// What stands behind `\u`: one code unit, or two that make a pair.
-fn decode_unit(rest: &str) -> (char, &str) {
+pub(crate) fn decode_unit(rest: &str) -> (char, &str) {
     let Some((unit, after)) = hex4(rest) else { return (char::REPLACEMENT_CHARACTER, rest) };
     if (0xD800..0xDC00).contains(&unit)
         && let Some((low, after_pair)) = after.strip_prefix("\\u").and_then(hex4)

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 
 use crate::event::{ContentHash, Identity};
 
@@ -98,7 +99,8 @@ struct Content {
 
 #[derive(Debug)]
 struct Record {
-    contents: Vec<Content>,
+    /// Hardly ever more than one.
+    contents: SmallVec<[Content; 1]>,
     /// The last session that delivered this id.
     seen_in: u64,
     /// False for entries without an id.
@@ -194,7 +196,7 @@ impl Ledger {
         let category = self.category(category);
         let (session, hash) = (self.session, identity.hash());
         let record = self.records.entry(key.clone()).or_insert_with(|| Record {
-            contents: Vec::with_capacity(1),
+            contents: SmallVec::new(),
             seen_in: session,
             acknowledgeable: !identity.id().is_empty(),
             queued: false,

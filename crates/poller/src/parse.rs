@@ -139,10 +139,15 @@ impl Parser<'_> {
         let start = scanner.place();
         let mut members = Members::default();
         scanner.object(|name, scanner| {
-            members.set(self.api, name, scanner.value()?);
+            if name == "\"payload\"" && scanner.peek()? == b'"' {
+                let (literal, decoded) = scanner.string_decoded()?;
+                (members.payload, members.decoded) = (Some(literal), decoded);
+            } else {
+                members.set(self.api, name, scanner.value()?);
+            }
             Some(())
         })?;
-        Some(self.made_of(&self.body[start..scanner.place()], &members))
+        Some(self.made_of(&self.body[start..scanner.place()], members))
     }
 
     fn type_key(&self) -> &'static str {
@@ -169,7 +174,7 @@ impl Parser<'_> {
         let mut deserializer = serde_json::Deserializer::from_str(raw);
         let members = MembersSeed(self.api).deserialize(&mut deserializer);
         match members.and_then(|members| deserializer.end().map(|()| members)) {
-            Ok(members) => self.made_of(raw, &members),
+            Ok(members) => self.made_of(raw, members),
             Err(_) if raw.starts_with('{') => {
                 self.malformed(raw, split::id_in(raw, self.id_key()), "the entry is not valid JSON")
             }
@@ -178,7 +183,7 @@ impl Parser<'_> {
     }
 
     /// `raw` is an object with these members.
-    fn made_of(&self, raw: &str, members: &Members<'_>) -> Entry {
+    fn made_of(&self, raw: &str, members: Members<'_>) -> Entry {
         let id = match members.id {
             None | Some("null") => None,
             Some(value) if value.starts_with('"') => Some(decode(value)),
@@ -212,7 +217,10 @@ impl Parser<'_> {
             payload: match payload {
                 None => PayloadText::Missing,
                 Some("null") => PayloadText::Null,
-                Some(value) if value.starts_with('"') => PayloadText::Text(text_of(value, self.body)),
+                Some(value) if value.starts_with('"') => {
+                    let decoded = members.decoded.map(Text::Owned);
+                    PayloadText::Text(decoded.unwrap_or_else(|| text_of(value, self.body)))
+                }
                 Some(_) => PayloadText::Json,
             },
             payload_span: payload.map(|value| Span::of(value, self.body)),
@@ -247,6 +255,8 @@ struct Members<'a> {
     published_time: Option<&'a str>,
     schema_version: Option<&'a str>,
     payload: Option<&'a str>,
+    /// What the payload says, where it is a string with escapes that has been decoded already.
+    decoded: Option<String>,
 }
 
 impl<'a> Members<'a> {
@@ -267,7 +277,10 @@ impl<'a> Members<'a> {
             ("correlationId", _) => &mut self.correlation_id,
             ("publishedTime", _) => &mut self.published_time,
             ("schemaVersion", _) => &mut self.schema_version,
-            ("payload", _) => &mut self.payload,
+            ("payload", _) => {
+                self.decoded = None;
+                &mut self.payload
+            }
             _ => return,
         };
         *place = Some(value);

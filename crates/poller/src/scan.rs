@@ -3,6 +3,8 @@
 //! A scanner is sure of what it accepts and gives up early: `None` says nothing about the text. Whoever gets it asks
 //! `serde_json`, which also knows what is wrong.
 
+use crate::json_text::decode_unit;
+
 /// Objects and lists in each other; serde_json ends at 128.
 const MAX_DEPTH: usize = 64;
 
@@ -11,13 +13,15 @@ const MAX_DEPTH: usize = 64;
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// Where a string with escapes is decoded; kept, so that it grows once.
+    decoded: Vec<u8>,
 }
 
 impl<'a> Scanner<'a> {
     /// At the start of `text`.
     #[must_use]
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, decoded: Vec::new() }
     }
 
     /// The next character that is no white space, not taken.
@@ -168,19 +172,80 @@ impl<'a> Scanner<'a> {
     }
 }
 
+impl<'a> Scanner<'a> {
+    /// Takes a string, gives its literal with the quotes, and what it says where that is something else.
+    ///
+    /// The same as [`Scanner::string`] and [`crate::json_text::decode`] after it, in one pass: a payload is a string of
+    /// JSON, with an escape every few bytes.
+    pub(crate) fn string_decoded(&mut self) -> Option<(&'a str, Option<String>)> {
+        self.take(b'"')?;
+        let bytes = self.text.as_bytes();
+        let start = self.at - 1;
+        let mut at = next_special(bytes, self.at)?;
+        if bytes[at] == b'"' {
+            self.at = at + 1;
+            return Some((&self.text[start..=at], None));
+        }
+        let out = &mut self.decoded;
+        out.clear();
+        out.extend_from_slice(&bytes[self.at..at]);
+        loop {
+            at = match bytes[at] {
+                b'"' => break,
+                b'\\' => {
+                    let plain = match *bytes.get(at + 1)? {
+                        itself @ (b'"' | b'\\' | b'/') => itself,
+                        b'b' => 0x8,
+                        b'f' => 0xc,
+                        b'n' => b'\n',
+                        b'r' => b'\r',
+                        b't' => b'\t',
+                        b'u' if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => {
+                            let (decoded, rest) = decode_unit(&self.text[at + 2..]);
+                            out.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());
+                            at = copy_plain(bytes, bytes.len() - rest.len(), out)?;
+                            continue;
+                        }
+                        _ => return None,
+                    };
+                    out.push(plain);
+                    copy_plain(bytes, at + 2, out)?
+                }
+                // A control character.
+                _ => return None,
+            };
+        }
+        self.at = at + 1;
+        // It is made of pieces of a string and of characters.
+        let decoded = std::str::from_utf8(out).ok()?.to_owned();
+        Some((&self.text[start..=at], Some(decoded)))
+    }
+}
+
+/// Copies what stands before the next quote, backslash or control character, and tells where that stands.
+fn copy_plain(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        // All eight are copied, whatever of them counts: that is one store.
+        let length = out.len();
+        out.extend_from_slice(eight);
+        let special = specials(*eight);
+        if special != 0 {
+            let plain = special.trailing_zeros() as usize / 8;
+            out.truncate(length + plain);
+            return Some(at + plain);
+        }
+        at += 8;
+    }
+    let end = next_special(bytes, at)?;
+    out.extend_from_slice(&bytes[at..end]);
+    Some(end)
+}
+
 /// Where the next quote, backslash or control character stands. Eight bytes at a time: strings of JSON are short, and a
 /// wider search takes longer to begin than most of them take to end.
 fn next_special(bytes: &[u8], mut at: usize) -> Option<usize> {
-    const ONES: u64 = u64::MAX / 0xff;
-    const HIGH: u64 = ONES << 7;
     while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let eight = u64::from_le_bytes(*eight);
-        // The highest bit of a byte that is zero, or less than 0x20; above the first such byte it may be set without reason.
-        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-        let quote = zero(eight ^ (ONES * u64::from(b'"')));
-        let backslash = zero(eight ^ (ONES * u64::from(b'\\')));
-        let control = eight.wrapping_sub(ONES * 0x20) & !eight;
-        let special = (quote | backslash | control) & HIGH;
+        let special = specials(*eight);
         if special != 0 {
             return Some(at + special.trailing_zeros() as usize / 8);
         }
@@ -188,6 +253,19 @@ fn next_special(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
     let rest = bytes.get(at..)?;
     rest.iter().position(|&byte| matches!(byte, b'"' | b'\\' | ..0x20)).map(|offset| at + offset)
+}
+
+/// The highest bit of the first byte that is a quote, a backslash or a control character; above it bits may be set without
+/// reason.
+fn specials(eight: [u8; 8]) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    let eight = u64::from_le_bytes(eight);
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let quote = zero(eight ^ (ONES * u64::from(b'"')));
+    let backslash = zero(eight ^ (ONES * u64::from(b'\\')));
+    let control = eight.wrapping_sub(ONES * 0x20) & !eight;
+    (quote | backslash | control) & HIGH
 }
 
 #[cfg(test)]
@@ -299,6 +377,22 @@ mod tests {
                 value.to_string()
             };
             prop_assert_eq!(whole(&text), Some(text.as_str()));
+        }
+
+        #[test]
+        fn what_a_string_says_is_what_its_literal_decodes_to(text in any::<String>(), inner in r#"([a-z é"]|\\\\[nbt"/\\\\]|\\\\u(d83d|de00|0041|12)|\x01){0,12}"#, behind in "[ a,\"]{0,9}") {
+            for literal in [serde_json::to_string(&text).unwrap(), format!("\"{inner}\"")] {
+                let text = format!(" {literal}{behind}");
+                let (mut one, mut other) = (Scanner::new(&text), Scanner::new(&text));
+                let taken = one.string_decoded();
+                prop_assert_eq!(taken.as_ref().map(|(literal, _)| *literal), other.string());
+                if let Some((literal, decoded)) = taken {
+                    prop_assert_eq!(one.place(), other.place());
+                    let expected = crate::json_text::decode(literal);
+                    prop_assert_eq!(decoded.is_some(), literal.contains('\\'));
+                    prop_assert_eq!(decoded.as_deref().unwrap_or(&literal[1..literal.len() - 1]), &*expected);
+                }
+            }
         }
 
         #[test]

@@ -40,7 +40,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 const SMALLEST_BATCH: usize = 16 * 1024;
 
 /// How long the records of a bulk wait for each other, in milliseconds, where the configuration does not ask for longer.
-const BULK_LINGER_MS: f64 = 1.0;
+const BULK_LINGER_MS: f64 = 2.0;
 
 /// How records travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

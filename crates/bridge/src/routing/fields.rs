@@ -110,11 +110,16 @@ impl Envelope {
     }
 }
 
+/// In the payload's own member `payload`.
+const INNER: usize = 0;
+/// In the payload.
+const OUTER: usize = 1;
+
 /// The values found in one event, as their JSON text.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
-    inner: Vec<Option<&'a str>>,
-    outer: Vec<Option<&'a str>>,
+    /// By member, then by level: [`INNER`], [`OUTER`].
+    found: Vec<[Option<&'a str>; 2]>,
     /// The payload as JSON text, where it is JSON: what `unwrapped` puts in place of the string.
     pub(crate) payload_json: Option<&'a str>,
 }
@@ -134,8 +139,11 @@ impl<'a> Fields<'a> {
     }
 
     fn none(names: &FieldNames) -> Self {
-        let members = names.members.len();
-        Self { inner: vec![None; members], outer: vec![None; members], payload_json: None }
+        Self { found: vec![[None; 2]; names.members.len()], payload_json: None }
+    }
+
+    fn forget(&mut self, level: usize) {
+        self.found.iter_mut().for_each(|found| found[level] = None);
     }
 
     /// In one pass, where the text is an object.
@@ -146,7 +154,7 @@ impl<'a> Fields<'a> {
             let wanted = names.find(name);
             let nested = json::is_name(name, "payload");
             if nested {
-                fields.inner.fill(None);
+                fields.forget(INNER);
             }
             scanner.peek()?;
             let start = scanner.place();
@@ -154,7 +162,7 @@ impl<'a> Fields<'a> {
                 scanner.object(|name, scanner| {
                     let value = scanner.value()?;
                     if let Some(index) = names.find(name) {
-                        fields.inner[index] = Some(value);
+                        fields.found[index][INNER] = Some(value);
                     }
                     Some(())
                 })?;
@@ -162,7 +170,7 @@ impl<'a> Fields<'a> {
                 scanner.value()?;
             }
             if let Some(index) = wanted {
-                fields.outer[index] = Some(&text[start..scanner.place()]);
+                fields.found[index][OUTER] = Some(&text[start..scanner.place()]);
             }
             Some(())
         })?;
@@ -177,7 +185,8 @@ impl<'a> Fields<'a> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let read = if text.trim_start().starts_with('{') {
             let mut inner_object = None;
-            let object = Object { names, into: &mut fields.outer, inner: Some(&mut inner_object) };
+            let (into, inner) = (&mut fields.found, Some(&mut inner_object));
+            let object = Object { names, into, level: OUTER, inner };
             object.deserialize(&mut deserializer).and_then(|()| deserializer.end()).map(|()| inner_object)
         } else {
             serde::Deserialize::deserialize(&mut deserializer)
@@ -188,13 +197,13 @@ impl<'a> Fields<'a> {
             Ok(inner_object) => {
                 fields.payload_json = Some(text);
                 if let Some(inner) = inner_object {
-                    let object = Object { names, into: &mut fields.inner, inner: None };
+                    let object = Object { names, into: &mut fields.found, level: INNER, inner: None };
                     // It was scanned as valid JSON a moment ago.
                     let _ = object.deserialize(&mut serde_json::Deserializer::from_str(inner));
                 }
             }
             // Half an object is no object: a field of it would be a guess.
-            Err(_) => fields.outer.fill(None),
+            Err(_) => fields.forget(OUTER),
         }
         fields
     }
@@ -207,11 +216,12 @@ impl<'a> Fields<'a> {
         event: &'s Event,
     ) -> Option<Cow<'s, str>> {
         let path = &names.paths[index.0];
-        let inside = |members: &[Option<&'s str>]| {
-            members[path.member].and_then(|value| descend(value, &path.rest)).filter(|value| is_usable(value))
+        let inside = |level: usize| {
+            let value = self.found[path.member][level]?;
+            descend(value, &path.rest).filter(|value| is_usable(value))
         };
-        let inner = if path.anchored { None } else { inside(&self.inner) };
-        inner.or_else(|| inside(&self.outer)).or_else(|| {
+        let inner = if path.anchored { None } else { inside(INNER) };
+        inner.or_else(|| inside(OUTER)).or_else(|| {
             let value = path.envelope?.value(event)?;
             is_usable(value).then_some(Cow::Borrowed(value))
         })
@@ -254,7 +264,8 @@ fn scalar(value: &str) -> Option<Cow<'_, str>> {
 /// Reads one JSON object, keeps the members that are asked for, skips the rest.
 struct Object<'n, 'o, 'de> {
     names: &'n FieldNames,
-    into: &'o mut Vec<Option<&'de str>>,
+    into: &'o mut Vec<[Option<&'de str>; 2]>,
+    level: usize,
     /// Where to leave the text of the member `payload`, if that is an object.
     inner: Option<&'o mut Option<&'de str>>,
 }
@@ -285,7 +296,7 @@ impl<'de> Visitor<'de> for Object<'_, '_, 'de> {
             }
             let value = map.next_value::<&'de RawValue>()?.get();
             if let Some(index) = wanted {
-                self.into[index] = Some(value);
+                self.into[index][self.level] = Some(value);
             }
             if nested && let Some(inner) = &mut self.inner {
                 **inner = value.starts_with('{').then_some(value);
@@ -436,8 +447,7 @@ mod tests {
             let text = &text[..text.len() - cut];
             let parsed = Fields::parsed(text, &names);
             if let Some(scanned) = Fields::scanned(text, &names) {
-                prop_assert_eq!(&scanned.outer, &parsed.outer);
-                prop_assert_eq!(&scanned.inner, &parsed.inner);
+                prop_assert_eq!(&scanned.found, &parsed.found);
                 prop_assert_eq!(scanned.payload_json, parsed.payload_json);
             } else {
                 prop_assert_eq!(parsed.payload_json, None, "the scanner gave up on {}", text);

@@ -36,7 +36,8 @@ pub(super) fn unwrapped(event: &Event, fields: &Fields<'_>) -> Bytes {
     let value = match (event.api(), event.payload_span(), fields.payload_json) {
         (ApiVersion::V2, ..) => json::edited(raw, &v3_edits(event, fields)),
         (ApiVersion::V3, Some(span), Some(json)) => {
-            let mut value = String::with_capacity(raw.len());
+            // The very size: what has room to spare costs an allocation more when it is shared.
+            let mut value = String::with_capacity(span.start + json.len() + raw.len() - span.end);
             value.push_str(&raw[..span.start]);
             value.push_str(json);
             value.push_str(&raw[span.end..]);

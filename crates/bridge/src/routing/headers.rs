@@ -45,10 +45,12 @@ impl Headers {
         }
     }
 
-    /// The attributes of `event`, in order. An attribute that would be empty is left out, as CloudEvents asks.
+    /// The attributes of `event`, in order. An attribute that would be empty is left out, as CloudEvents asks. `published` is
+    /// its time, where that is one.
     fn attributes(
         &mut self,
         event: &Event,
+        published: Option<Timestamp>,
         key: Option<&Arc<str>>,
         mut each: impl FnMut(Attribute, Arc<str>),
     ) {
@@ -61,8 +63,8 @@ impl Headers {
         if let Some(key) = key {
             each(Attribute::Subject, key.clone());
         }
-        if let Some(time) = event.published_time().and_then(rfc3339) {
-            each(Attribute::Time, time.as_ref().into());
+        if let (Some(time), Some(published)) = (event.published_time(), published) {
+            each(Attribute::Time, rfc3339(time, published).as_ref().into());
         }
         if let Some(correlation) = event.correlation_id().filter(|id| !id.is_empty()) {
             each(Attribute::CorrelationId, correlation.into());
@@ -74,9 +76,14 @@ impl Headers {
     }
 
     /// The headers of a record of `event` with `key`: attributes, then the media type of its value.
-    pub(crate) fn binary(&mut self, event: &Event, key: Option<&Arc<str>>) -> Vec<Header> {
+    pub(crate) fn binary(
+        &mut self,
+        event: &Event,
+        published: Option<Timestamp>,
+        key: Option<&Arc<str>>,
+    ) -> Vec<Header> {
         let mut headers = Vec::with_capacity(USUAL);
-        self.attributes(event, key, |attribute, value| {
+        self.attributes(event, published, key, |attribute, value| {
             headers.push(Header { name: HeaderName::CloudEvent(attribute), value });
         });
         headers.push(Header { name: HeaderName::ContentType, value: self.json.clone() });
@@ -92,13 +99,14 @@ impl Headers {
     pub(crate) fn structured(
         &mut self,
         event: &Event,
+        published: Option<Timestamp>,
         key: Option<&Arc<str>>,
         traceparent: Option<&Arc<str>>,
         data: &str,
     ) -> Bytes {
         let mut value = String::with_capacity(data.len() + 512);
         value.push('{');
-        self.attributes(event, key, |attribute, text| {
+        self.attributes(event, published, key, |attribute, text| {
             push_literal(&mut value, attribute.name());
             value.push(':');
             push_literal(&mut value, &text);
@@ -126,10 +134,8 @@ pub(super) fn add_trace(headers: &mut Vec<Header>, traceparent: &Arc<str>) {
     }
 }
 
-/// A time as RFC 3339, which CloudEvents asks for: as the vendor wrote it where it is that, else the same instant;
-/// `None` where it is no time.
-fn rfc3339(time: &str) -> Option<Cow<'_, str>> {
-    let parsed = time.parse::<Timestamp>().ok()?;
+/// A time as RFC 3339, which CloudEvents asks for: as the vendor wrote it where it is that, else the same instant.
+fn rfc3339(time: &str, instant: Timestamp) -> Cow<'_, str> {
     let is_strict = || {
         let bytes = time.as_bytes();
         let shape = |text: &[u8], shape: &[u8]| {
@@ -147,7 +153,7 @@ fn rfc3339(time: &str) -> Option<Cow<'_, str>> {
         let offset = rest == b"Z" || shape(rest, b"+00:00") || shape(rest, b"-00:00");
         (shape(&bytes[..19], b"0000-00-00T00:00:00") && offset).then_some(())
     };
-    Some(if is_strict().is_some() { Cow::Borrowed(time) } else { Cow::Owned(parsed.to_string()) })
+    if is_strict().is_some() { Cow::Borrowed(time) } else { Cow::Owned(instant.to_string()) }
 }
 
 fn shared(
@@ -178,7 +184,8 @@ mod tests {
             panic!("no event")
         };
         let key = key.map(Arc::from);
-        let value = Headers::new("via://acme").structured(&event, key.as_ref(), None, data);
+        let published = event.published_time().and_then(|time| time.parse().ok());
+        let value = Headers::new("via://acme").structured(&event, published, key.as_ref(), None, data);
         String::from_utf8(value.to_vec()).unwrap()
     }
 
@@ -209,6 +216,7 @@ mod tests {
 
     #[test]
     fn a_time_is_one_of_rfc_3339_or_none() {
+        let rfc3339 = |time: &str| Some(super::rfc3339(time, time.parse().ok()?).into_owned());
         for strict in ["2018-01-30T14:04:20Z", "2018-01-30T14:04:20.539123Z", "2018-01-30T14:04:20-05:00"] {
             assert_eq!(rfc3339(strict).as_deref(), Some(strict));
         }

@@ -123,7 +123,9 @@ impl Router {
         }
         let fields = Fields::of(event, &self.names);
         let seen = Seen { event, fields: &fields, names: &self.names, org: &self.org, source: &self.source };
-        let timestamp_ms = event.published_time().and_then(milliseconds);
+        let published = event.published_time().and_then(|time| time.parse::<Timestamp>().ok());
+        // Kafka has no timestamps before 1970.
+        let timestamp_ms = published.map(Timestamp::as_millisecond).filter(|ms| *ms >= 0);
         let identity = event.identity();
         let name = event_name(&self.org, event.id(), identity.hash());
         // Where fields are masked, readers get no hash of what they hide: it could be guessed.
@@ -132,7 +134,7 @@ impl Router {
             masked => event_name(&self.org, event.id(), masked),
         };
         let mut records: Vec<(SinkIndex, Record)> = Vec::with_capacity(matching.len());
-        let mut values = Values::default();
+        let mut values = Values { published, shared: matching.len() > 1, made: Vec::new() };
         for &index in matching.iter() {
             let Some(target) = &mut self.targets[index] else { continue };
             let key = target.key.of(&seen);
@@ -140,7 +142,9 @@ impl Router {
             let value = values.of(target.format, &seen, key.as_ref(), traceparent, &mut self.headers);
             let mut headers = match target.format {
                 Format::CloudEvents => self.headers.beside_structured(),
-                Format::Unwrapped | Format::Raw | Format::Payload => self.headers.binary(event, key.as_ref()),
+                Format::Unwrapped | Format::Raw | Format::Payload => {
+                    self.headers.binary(event, published, key.as_ref())
+                }
             };
             let own = target.headers.iter().filter_map(|(name, text)| {
                 let value: Arc<str> = text.render(&seen)?.as_ref().into();
@@ -187,8 +191,13 @@ impl Router {
 }
 
 /// The values made of one event so far: routes that ask for the same share it.
-#[derive(Debug, Default)]
-struct Values(Vec<(Format, Option<Arc<str>>, Bytes)>);
+#[derive(Debug)]
+struct Values {
+    published: Option<Timestamp>,
+    /// Whether there are several routes.
+    shared: bool,
+    made: Vec<(Format, Option<Arc<str>>, Bytes)>,
+}
 
 impl Values {
     fn of(
@@ -201,7 +210,7 @@ impl Values {
     ) -> Bytes {
         // Of a structured event the key is a part.
         let key = key.filter(|_| format == Format::CloudEvents);
-        let known = self.0.iter().find(|(known, its_key, _)| *known == format && its_key.as_ref() == key);
+        let known = self.made.iter().find(|(known, its_key, _)| *known == format && its_key.as_ref() == key);
         if let Some((.., value)) = known {
             return value.clone();
         }
@@ -211,10 +220,12 @@ impl Values {
             Format::Payload => format::payload(seen.event, seen.fields),
             Format::CloudEvents => {
                 let data = format::payload_text(seen.event, seen.fields);
-                headers.structured(seen.event, key, traceparent, data)
+                headers.structured(seen.event, self.published, key, traceparent, data)
             }
         };
-        self.0.push((format, key.cloned(), value.clone()));
+        if self.shared {
+            self.made.push((format, key.cloned(), value.clone()));
+        }
         value
     }
 }
@@ -233,10 +244,4 @@ pub(crate) fn event_name(org: &str, id: &str, hash: ContentHash) -> Arc<str> {
     let digits: [u8; 16] = std::array::from_fn(|place| HEX[(hash >> (124 - 4 * place)) as usize & 15]);
     name.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     name.into()
-}
-
-/// An ISO 8601 time as milliseconds since the Unix epoch; `None` where it is not one, or before 1970, which Kafka has no
-/// timestamps for.
-fn milliseconds(time: &str) -> Option<i64> {
-    time.parse::<Timestamp>().ok().map(Timestamp::as_millisecond).filter(|ms| *ms >= 0)
 }

@@ -1,4 +1,4 @@
-//! Begins and ends the transactions of a shard, one after the other, and replaces its producer.
+//! Begins and ends the transactions of a shard, one after the other, and replaces its producers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +29,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a transaction leaves behind.
 enum After {
-    /// The producer may go on.
+    /// The next producer may go on.
     Next,
-    /// It may not.
+    /// None may.
     Renew(Before),
     /// The sink is closing, and all that had to be told is told.
     Closed,
@@ -60,18 +60,19 @@ impl Shard {
                 established = self.establish(before) => established,
                 () = self.closing.cancelled() => return closed(),
             };
-            let generation = match established {
-                Ok(generation) => generation,
+            let producers = match established {
+                Ok(producers) => producers,
                 Err(fatal) => return fatal,
             };
+            let mut turn = 0;
             before = loop {
-                match self.transact(&generation).await {
-                    After::Next => {}
+                match self.transact(&producers[turn]).await {
+                    After::Next => turn = (turn + 1) % producers.len(),
                     After::Renew(before) => break before,
                     After::Closed => return closed(),
                 }
             };
-            self.set_producer(None);
+            self.set_producers(None);
         }
     }
 
@@ -105,7 +106,7 @@ impl Shard {
         }
     }
 
-    /// Lets publishes take part until one of them is done, or there is something else to do. Tells whether the producer is
+    /// Lets publishes take part until one of them is done, or there is something else to do. Tells whether the producers are
     /// to be replaced then.
     async fn fill(&self, round: &Round) -> bool {
         loop {

@@ -1,4 +1,4 @@
-//! A new producer: fence, read, then claim or recover. In that order, or what an instance before still had on its way
+//! New producers: fence, read, then claim or recover. In that order, or what an instance before still had on its way
 //! would be missing in what is read.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use viaduct_sink::Fatal;
 
 use super::checkpoints::{TOPIC, Trouble};
 use super::round::{Round, Stage};
-use super::shard::Shard;
+use super::shard::{Shard, Turns};
 use crate::producer::{Context, Generation, Lane, wait_for_bulk};
 use crate::publish::hand_over;
 use crate::reports::Ticket;
@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(300);
 /// How long the claim's commit may take.
 const COMMIT: Duration = Duration::from_secs(10);
 
-/// Why there is no producer yet.
+/// Why there are no producers yet.
 enum Setback {
     /// Try again; the sentence tells what is wrong meanwhile.
     Passing(String),
@@ -50,35 +50,35 @@ impl From<Trouble> for Setback {
     }
 }
 
-/// What the producer before came to.
+/// What the producers before came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Before {
-    /// There was none: the sources are to be claimed.
+    /// There were none: the sources are to be claimed.
     Nothing,
     /// Something whose end is not known.
     Unknown,
-    /// It broke for good. Most likely somebody fenced it: another instance, or the brokers, because a transaction took too
+    /// One broke for good. Most likely somebody fenced it: another instance, or the brokers, because a transaction took too
     /// long.
     Fenced,
 }
 
 impl Shard {
-    /// Makes a producer that may publish. Tries for as long as it takes.
+    /// Makes producers that may publish. Tries for as long as it takes.
     ///
     /// # Errors
     /// Another instance has taken over, or a checkpoint of ours cannot be trusted.
-    pub(super) async fn establish(&self, before: Before) -> Result<Arc<Generation>, Fatal> {
+    pub(super) async fn establish(&self, before: Before) -> Result<Turns, Fatal> {
         let mut pause = PAUSE.0;
         loop {
             match self.attempt(before).await {
-                Ok(generation) => {
+                Ok(producers) => {
                     self.vitals.release(self.number);
-                    return Ok(generation);
+                    return Ok(producers);
                 }
                 Err(Setback::Ended(fatal)) => return Err(fatal),
                 Err(Setback::Passing(reason)) => {
-                    debug!(shard = self.number, reason, "no transactional producer yet");
-                    self.set_producer(None);
+                    debug!(shard = self.number, reason, "no transactional producers yet");
+                    self.set_producers(None);
                     if pause > PAUSE.0 {
                         self.vitals.hold_up(self.number, reason);
                     }
@@ -89,7 +89,7 @@ impl Shard {
         }
     }
 
-    async fn attempt(&self, before: Before) -> Result<Arc<Generation>, Setback> {
+    async fn attempt(&self, before: Before) -> Result<Turns, Setback> {
         if before == Before::Fenced {
             self.look_for_the_heir().await?;
         }
@@ -99,17 +99,24 @@ impl Shard {
             // The mistake shows when the other instance commits in between: it gets time for it.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        let generation = self.make().await.map_err(Setback::Passing)?;
-        self.set_producer(Some(Arc::clone(&generation)));
-        self.fence(&generation).await.map_err(Setback::Passing)?;
+        let [first, second] = &self.transactional_ids;
+        let producers = [
+            self.make(first).await.map_err(Setback::Passing)?,
+            self.make(second).await.map_err(Setback::Passing)?,
+        ];
+        self.set_producers(Some(producers.clone()));
+        // Both, before anything is read: what was under way may have been under way with either.
+        for (producer, id) in producers.iter().zip(&self.transactional_ids) {
+            self.fence(producer, id).await.map_err(Setback::Passing)?;
+        }
         let read = match early {
             Some(early) => early,
             None => self.read().await?,
         };
         if before == Before::Nothing {
             self.ledger().claim(read);
-            self.write_claim(&generation).await.map_err(Setback::Passing)?;
-            info!(shard = self.number, transactional_id = self.transactional_id, "sources claimed");
+            self.write_claim(&producers[1]).await.map_err(Setback::Passing)?;
+            info!(shard = self.number, transactional_id = first, "sources claimed");
         } else if makes(Mistake::AssumeNotCommitted) {
             self.ledger().forget_round();
         } else if let Err(usurped) = self.ledger().recover(read)
@@ -117,7 +124,7 @@ impl Shard {
         {
             return Err(Setback::Ended(Fatal::Fenced(usurped.to_string())));
         }
-        Ok(generation)
+        Ok(producers)
     }
 
     async fn read(&self) -> Result<std::collections::HashMap<Arc<str>, viaduct_sink::Checkpoint>, Trouble> {
@@ -142,11 +149,9 @@ impl Shard {
     }
 
     /// A producer that has not fenced anybody yet.
-    async fn make(&self) -> Result<Arc<Generation>, String> {
+    async fn make(&self, transactional_id: &str) -> Result<Arc<Generation>, String> {
         let mut config = self.config.clone();
-        config
-            .set("transactional.id", &self.transactional_id)
-            .set("batch.size", self.batch_bytes().to_string());
+        config.set("transactional.id", transactional_id).set("batch.size", self.batch_bytes().to_string());
         // It waits for its records anyway, and without this wait librdkafka's thread spins (see `producer`).
         wait_for_bulk(&mut config);
         let context = Context::new(Arc::clone(&self.vitals), self.tokens.clone());
@@ -158,14 +163,13 @@ impl Shard {
     }
 
     /// Ends the transactions of all producers before with the same transactional id.
-    async fn fence(&self, generation: &Arc<Generation>) -> Result<(), String> {
+    async fn fence(&self, generation: &Arc<Generation>, id: &str) -> Result<(), String> {
         let start = Instant::now();
         loop {
             match init(generation).await {
                 Ok(()) => return Ok(()),
                 Err(error) if is_retriable(&error) && !generation.broken() => {
                     if start.elapsed() > UNNOTICED {
-                        let id = &self.transactional_id;
                         self.vitals.hold_up(
                             self.number,
                             format!("the coordinator of transactional id {id} does not answer"),
@@ -173,7 +177,6 @@ impl Shard {
                     }
                 }
                 Err(error) => {
-                    let id = &self.transactional_id;
                     return Err(format!("the transactional id {id} cannot be used: {}", words(&error)));
                 }
             }

@@ -10,17 +10,17 @@
 //! it is not acknowledged. What the checkpoint names is never sent again.
 //!
 //! **Recovery.** After anything whose end is not known (a commit without an answer, a lost connection, a fatal error) the
-//! producer is thrown away. A new one fences what may be left of it, *then* the checkpoints are read to their end, and only
+//! producers are thrown away. New ones fence what may be left of them, *then* the checkpoints are read to their end, and only
 //! then does anybody publish: first looking which of its records stand there.
 //!
-//! **Fencing.** `transactional.id` is `<bridge>.<sink>.<shard>`. Whoever initialises it last ends the transactions of those
-//! before. That alone is not enough (a zombie that initialises it again would fence its heir), so the checkpoint names its
+//! **Fencing.** `transactional.id` is `<bridge>.<sink>.<shard>`, and with `.second` behind it that of the producer that it
+//! takes turns with (`shard::Turns`). Whoever initialises them last ends the transactions of those before. That alone is not enough (a zombie that initialises it again would fence its heir), so the checkpoint names its
 //! owner: an instance that finds another owner there publishes nothing more, for good.
 //!
 //! - `coordinator`: begins and ends the transactions of a shard
 //! - `round`: one transaction, shared by those that take part
 //! - `publish`: one participant
-//! - `fence`: a new producer, from fencing to the claim
+//! - `fence`: new producers, from fencing to the claim
 //! - `checkpoints`: the topic, read to its end
 //! - `ledger`: what is known of the sources (no I/O)
 //! - `probe`: finds the records that a topic refuses

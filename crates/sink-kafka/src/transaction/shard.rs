@@ -33,10 +33,18 @@ pub(super) enum Gate {
     Ended(Fatal),
 }
 
-/// A slice of the sources, with one transactional producer.
+/// The transactional producers of a shard, which take turns.
+///
+/// A commit is answered before the coordinator has told the partitions of it (KIP-98, "control messages"). Whoever begins
+/// another transaction under the same id in that time is sent back, and librdkafka waits for 20 ms then. With two ids the
+/// next transaction begins at once. There is never more than one under way.
+pub(super) type Turns = [Arc<Generation>; 2];
+
+/// A slice of the sources, with producers of its own.
 pub(super) struct Shard {
     pub(super) number: u32,
-    pub(super) transactional_id: String,
+    /// Those of [`Turns`].
+    pub(super) transactional_ids: [String; 2],
     /// Of the producers; without a transactional id.
     pub(super) config: ClientConfig,
     pub(super) tokens: Option<Arc<Tokens>>,
@@ -50,10 +58,10 @@ pub(super) struct Shard {
     pub(super) sealing: tokio::sync::Mutex<()>,
     ledger: Mutex<Ledger>,
     gate: watch::Sender<Gate>,
-    producer: Mutex<Option<Arc<Generation>>>,
+    producers: Mutex<Option<Turns>>,
     wake: Notify,
     batch_bytes: AtomicUsize,
-    /// The producer is to be replaced, because batches have to be smaller.
+    /// The producers are to be replaced, because batches have to be smaller.
     renew: AtomicBool,
 }
 
@@ -81,7 +89,7 @@ impl Shard {
         );
         Self {
             number,
-            transactional_id,
+            transactional_ids: [transactional_id.clone(), format!("{transactional_id}.second")],
             batch_bytes: AtomicUsize::new(settings::batch_bytes(&config)),
             config,
             tokens,
@@ -94,7 +102,7 @@ impl Shard {
             sealing: tokio::sync::Mutex::default(),
             ledger: Mutex::new(Ledger::new(identity, members)),
             gate: watch::Sender::new(Gate::Unclaimed),
-            producer: Mutex::default(),
+            producers: Mutex::default(),
             wake: Notify::new(),
             renew: AtomicBool::new(false),
         }
@@ -152,19 +160,19 @@ impl Shard {
     /// Nobody publishes any more.
     pub(super) async fn end(&self, fatal: Fatal) {
         self.set_gate(Gate::Ended(fatal));
-        self.set_producer(None);
+        self.set_producers(None);
         self.probe.retire().await;
     }
 
-    pub(super) fn set_producer(&self, generation: Option<Arc<Generation>>) {
-        *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = generation;
+    pub(super) fn set_producers(&self, producers: Option<Turns>) {
+        *self.producers.lock().unwrap_or_else(PoisonError::into_inner) = producers;
     }
 
     /// Records handed over whose fate is not known yet.
     pub(super) fn waiting(&self) -> usize {
-        let producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = producer.as_ref().map_or(0, |generation| generation.producer().in_flight_count());
-        usize::try_from(count).unwrap_or_default()
+        let producers = self.producers.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = producers.iter().flatten().map(|generation| generation.producer().in_flight_count());
+        counts.filter_map(|count| usize::try_from(count).ok()).sum()
     }
 
     /// There is something for the coordinator to do.
@@ -191,7 +199,7 @@ impl Shard {
         self.wake();
     }
 
-    /// Whether the producer is to be replaced. Asked once.
+    /// Whether the producers are to be replaced. Asked once.
     pub(super) fn renew(&self) -> bool {
         self.renew.swap(false, Ordering::AcqRel)
     }
