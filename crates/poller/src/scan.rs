@@ -181,19 +181,29 @@ impl<'a> Scanner<'a> {
         self.take(b'"')?;
         let bytes = self.text.as_bytes();
         let start = self.at - 1;
-        let mut at = next_special(bytes, self.at)?;
-        if bytes[at] == b'"' {
-            self.at = at + 1;
-            return Some((&self.text[start..=at], None));
-        }
+        let (mut at, mut length, mut escapes) = (self.at, 0, false);
         let out = &mut self.decoded;
-        out.clear();
-        out.extend_from_slice(&bytes[self.at..at]);
         loop {
-            at = match bytes[at] {
+            // For eight bytes, and for what an escape stands for.
+            if out.len() < length + 8 {
+                out.resize((2 * out.len()).max(1024), 0);
+            }
+            if let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+                // All eight are copied, whatever of them counts: that is one store.
+                out[length..length + 8].copy_from_slice(eight);
+                let special = specials(*eight);
+                if special == 0 {
+                    (at, length) = (at + 8, length + 8);
+                    continue;
+                }
+                let plain = special.trailing_zeros() as usize / 8;
+                (at, length) = (at + plain, length + plain);
+            }
+            match *bytes.get(at)? {
                 b'"' => break,
                 b'\\' => {
-                    let plain = match *bytes.get(at + 1)? {
+                    escapes = true;
+                    out[length] = match *bytes.get(at + 1)? {
                         itself @ (b'"' | b'\\' | b'/') => itself,
                         b'b' => 0x8,
                         b'f' => 0xc,
@@ -202,43 +212,32 @@ impl<'a> Scanner<'a> {
                         b't' => b'\t',
                         b'u' if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => {
                             let (decoded, rest) = decode_unit(&self.text[at + 2..]);
-                            out.extend_from_slice(decoded.encode_utf8(&mut [0; 4]).as_bytes());
-                            at = copy_plain(bytes, bytes.len() - rest.len(), out)?;
+                            length += decoded.encode_utf8(&mut out[length..]).len();
+                            at = bytes.len() - rest.len();
                             continue;
                         }
                         _ => return None,
                     };
-                    out.push(plain);
-                    copy_plain(bytes, at + 2, out)?
+                    (at, length) = (at + 2, length + 1);
                 }
                 // A control character.
-                _ => return None,
-            };
+                ..0x20 => return None,
+                // Near the end of the text, where there are no eight bytes any more.
+                plain => {
+                    out[length] = plain;
+                    (at, length) = (at + 1, length + 1);
+                }
+            }
         }
         self.at = at + 1;
-        // It is made of pieces of a string and of characters.
-        let decoded = std::str::from_utf8(out).ok()?.to_owned();
-        Some((&self.text[start..=at], Some(decoded)))
-    }
-}
-
-/// Copies what stands before the next quote, backslash or control character, and tells where that stands.
-fn copy_plain(bytes: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
-    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        // All eight are copied, whatever of them counts: that is one store.
-        let length = out.len();
-        out.extend_from_slice(eight);
-        let special = specials(*eight);
-        if special != 0 {
-            let plain = special.trailing_zeros() as usize / 8;
-            out.truncate(length + plain);
-            return Some(at + plain);
+        let literal = &self.text[start..=at];
+        if !escapes {
+            return Some((literal, None));
         }
-        at += 8;
+        // It is made of pieces of a string and of characters.
+        let decoded = std::str::from_utf8(&out[..length]).ok()?;
+        Some((literal, Some(decoded.to_owned())))
     }
-    let end = next_special(bytes, at)?;
-    out.extend_from_slice(&bytes[at..end]);
-    Some(end)
 }
 
 /// Where the next quote, backslash or control character stands. Eight bytes at a time: strings of JSON are short, and a
