@@ -26,6 +26,9 @@ use crate::topics::{No, Topics, valid_name};
 
 /// How long to wait for room in librdkafka's queue before trying again: from, to.
 const FULL_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// A value of so many bytes may make a record that is larger than brokers take, whose limit is 1 MiB where nobody has set
+/// another (`message.max.bytes`). It goes one by one, so that its refusal ends no producer.
+const SUSPICIOUS: usize = 900_000;
 /// So many records at once are a bulk.
 const BULK: usize = 64;
 
@@ -56,16 +59,9 @@ impl AtLeastOnce {
             }
         };
         let reports = Reports::new(records.len());
-        // All of them are made before the first is handed over: librdkafka sends what it has as soon as it has something,
-        // and the faster the rest follows, the more goes into one request.
-        let messages: Vec<Message<'_>> = records
-            .iter()
-            .enumerate()
-            .map(|(index, record)| message(record, reports.ticket(index)))
-            .collect();
         let mut failures = 0;
         let mut refused: Vec<Option<No>> = vec![None; records.len()];
-        for (index, (record, message)) in records.iter().zip(messages).enumerate() {
+        for (index, record) in records.iter().enumerate() {
             // A failure that has come back already means that what follows could overtake what failed.
             for (failed, code) in reports.failed_since(&mut failures) {
                 if let Some(route) = routes.get_mut(&*records[failed].destination)
@@ -75,25 +71,21 @@ impl AtLeastOnce {
                 }
             }
             let no = match routes.get_mut(&*record.destination) {
-                None => {
-                    message.delivery_opaque.withdraw();
-                    Some((Verdict::InvalidTopic, Code::InvalidTopic))
-                }
-                Some(Route { stopped: Some(no), .. }) => {
-                    message.delivery_opaque.withdraw();
-                    Some(stopped_by(*no))
-                }
-                Some(route) => match hand_over(&route.generation, message).await {
-                    Ok(()) => None,
-                    Err(code) => {
-                        let no = (verdict(code), code);
-                        // A record that can never be sent holds nothing back; anything else does.
-                        if !no.0.lets_pass() {
-                            route.stopped = Some(no);
+                None => Some((Verdict::InvalidTopic, Code::InvalidTopic)),
+                Some(Route { stopped: Some(no), .. }) => Some(stopped_by(*no)),
+                Some(route) => {
+                    match hand_over(&route.generation, message(record, reports.ticket(index))).await {
+                        Ok(()) => None,
+                        Err(code) => {
+                            let no = (verdict(code), code);
+                            // A record that can never be sent holds nothing back; anything else does.
+                            if !no.0.lets_pass() {
+                                route.stopped = Some(no);
+                            }
+                            Some(no)
                         }
-                        Some(no)
                     }
-                },
+                }
             };
             refused[index] = no;
             if index == 0 {
@@ -144,9 +136,11 @@ impl AtLeastOnce {
     }
 
     fn lane(&self, records: &[Record], topic: &str, now: Instant) -> Lane {
-        let largest =
-            || records.iter().filter(|record| &*record.destination == topic).map(size).max().unwrap_or(0);
-        if self.isolation.applies(topic, largest, now) {
+        let of_topic = || records.iter().filter(|record| &*record.destination == topic);
+        let largest = || of_topic().map(size).max().unwrap_or(0);
+        if self.isolation.applies(topic, largest, now)
+            || of_topic().any(|record| record.value.len() >= SUSPICIOUS)
+        {
             return Lane::OneByOne;
         }
         // A producer costs some threads: it goes when nobody needs it any more.
