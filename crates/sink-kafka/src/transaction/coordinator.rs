@@ -122,6 +122,8 @@ impl Shard {
                 () = round.changed() => {}
                 () = self.woken() => {}
                 () = self.closing.cancelled() => {}
+                // Somebody waits for reports that do not come: [`Shard::drain`] asks why.
+                () = tokio::time::sleep(STALL), if round.is_awaited() => return false,
             }
         }
     }

@@ -111,6 +111,11 @@ impl Round {
         self.seats().topics.iter().cloned().collect()
     }
 
+    /// Whether somebody has handed over everything, and waits for what becomes of it.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.seats().reports.is_empty()
+    }
+
     /// How far it is. Closes it when somebody is done.
     pub(super) fn stage(&self) -> Stage {
         let mut seats = self.seats();
