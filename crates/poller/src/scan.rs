@@ -170,9 +170,7 @@ impl<'a> Scanner<'a> {
         self.at = at + 1;
         Some(&self.text[start..=at])
     }
-}
 
-impl<'a> Scanner<'a> {
     /// Takes a string, gives its literal with the quotes, and what it says where that is something else.
     ///
     /// The same as [`Scanner::string`] and [`crate::json_text::decode`] after it, in one pass: a payload is a string of
@@ -184,8 +182,8 @@ impl<'a> Scanner<'a> {
         let (mut at, mut length, mut escapes) = (self.at, 0, false);
         let out = &mut self.decoded;
         loop {
-            // For eight bytes, and for what an escape stands for.
-            if out.len() < length + 8 {
+            // Seven bytes may come before an escape, which stands for up to four.
+            if out.len() < length + 7 + 4 {
                 out.resize((2 * out.len()).max(1024), 0);
             }
             if let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
@@ -348,6 +346,22 @@ mod tests {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(whole(&nested(MAX_DEPTH)).is_some());
         assert!(whole(&nested(MAX_DEPTH + 2)).is_none());
+    }
+
+    #[test]
+    fn an_escape_may_stand_wherever_the_buffer_ends() {
+        for escape in ["\\\"", "\\n", "\\u00e9", "\\u20ac", "\\ud83d\\ude00", "\\ud800"] {
+            for before in (1000..1040).chain(2030..2060) {
+                let text = format!("\"{}{escape}{escape}z\"", "a".repeat(before));
+                let (literal, decoded) = Scanner::new(&text).string_decoded().expect("it is a string");
+                assert_eq!(literal, text);
+                assert_eq!(
+                    decoded.as_deref(),
+                    Some(&*crate::json_text::decode(&text)),
+                    "{escape} behind {before}"
+                );
+            }
+        }
     }
 
     fn json() -> impl Strategy<Value = serde_json::Value> {
