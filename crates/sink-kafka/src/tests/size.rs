@@ -3,7 +3,7 @@
 use viaduct_sink::{Outcome, Record, RejectReason};
 use viaduct_testkit::kafka::create_topic;
 
-use super::{confirm, connect, name, record, records, rejected, settle, shared, stored, topic};
+use super::{confirm, connect, name, publish, record, records, rejected, settle, shared, stored, topic};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_larger_than_the_topic_takes_is_no_reason_to_reject_its_records() {
@@ -62,6 +62,27 @@ async fn only_the_large_records_are_rejected_whoever_they_travel_with() {
     let good: Vec<usize> = (0..800).filter(|&number| !is_large(number)).collect();
     assert_eq!(stored(bootstrap, &topic, Some("mixed")).await, good);
     assert_eq!(stored(bootstrap, &topic, Some("small")).await, (0..800).collect::<Vec<_>>());
+}
+
+/// What is larger than brokers take by default is told apart at once: its neighbours need no second try.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_a_megabyte_troubles_no_other() {
+    let bootstrap = shared();
+    let topic = topic(bootstrap, "usual", 1, &[]).await;
+    let sink = connect(bootstrap, &[]).await;
+    let length = |number| if number == 2 { 1_200_000 } else { 100 };
+    let records: Vec<Record> =
+        (0..100).map(|number| record(&topic, Some("k"), number, length(number))).collect();
+    let outcomes = publish(&sink, &records).await;
+    for (number, outcome) in outcomes.iter().enumerate() {
+        if number == 2 {
+            assert_eq!(rejected(outcome), Some(RejectReason::TooLarge), "{outcome:?}");
+        } else {
+            assert!(matches!(outcome, Outcome::Confirmed(_)), "{number}: {outcome:?}");
+        }
+    }
+    let good: Vec<usize> = (0..100).filter(|&number| number != 2).collect();
+    assert_eq!(stored(bootstrap, &topic, Some("k")).await, good);
 }
 
 #[tokio::test(flavor = "multi_thread")]

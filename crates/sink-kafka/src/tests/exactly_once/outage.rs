@@ -87,6 +87,25 @@ async fn a_topic_that_is_deleted_is_refused_and_holds_no_other_source_up() {
     assert_eq!(stored(bootstrap, &there, Some("b")).await, (0..10).collect::<Vec<_>>());
 }
 
+/// Nobody else takes part in the transaction, and nothing else happens that could end it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_deleted_is_found_out_by_a_source_alone() {
+    let bootstrap = shared();
+    let gone = topic(bootstrap, "alone", 1, &[]).await;
+    let sink = start(exactly_once(bootstrap, &name("bridge"), &["a"], 1)).await;
+    confirm_as(&sink, "a", &records(&gone, "k", 0..10)).await;
+    delete_topic(bootstrap, &gone).await.unwrap();
+    let batch = records(&gone, "k", 10..20);
+    let outcomes = publish_as(&sink, "a", &batch).await;
+    for outcome in &outcomes {
+        let Outcome::Retry(Retry { refusal, .. }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(*refusal, Some(Refusal::Missing));
+    }
+    create_topic(bootstrap, &gone, 1, &[]).await.unwrap();
+    confirm_as(&sink, "a", &batch).await;
+    assert_eq!(stored(bootstrap, &gone, Some("k")).await, (10..20).collect::<Vec<_>>());
+}
+
 /// A session is told without any record, soon and not only at the end; closing waits for no broker.
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_is_quick_whether_a_broker_is_there_or_not() {
