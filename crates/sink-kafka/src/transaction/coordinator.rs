@@ -64,7 +64,8 @@ impl Shard {
                 Ok(producers) => producers,
                 Err(fatal) => return fatal,
             };
-            let mut turn = 0;
+            // The first one has just written the claim.
+            let mut turn = 1;
             before = loop {
                 match self.transact(&producers[turn]).await {
                     After::Next => turn = (turn + 1) % producers.len(),

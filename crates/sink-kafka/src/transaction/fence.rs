@@ -115,14 +115,17 @@ impl Shard {
         };
         if before == Before::Nothing {
             self.ledger().claim(read);
-            self.write_claim(&producers[1]).await.map_err(Setback::Passing)?;
-            info!(shard = self.number, transactional_id = first, "sources claimed");
         } else if makes(Mistake::AssumeNotCommitted) {
             self.ledger().forget_round();
         } else if let Err(usurped) = self.ledger().recover(read)
             && !makes(Mistake::IgnoreOwner)
         {
             return Err(Setback::Ended(Fatal::Fenced(usurped.to_string())));
+        }
+        // With the producer that was fenced first: see "Two ids" in the module above.
+        self.write_claim(&producers[0]).await.map_err(Setback::Passing)?;
+        if before == Before::Nothing {
+            info!(shard = self.number, transactional_id = first, "sources claimed");
         }
         Ok(producers)
     }
@@ -183,7 +186,7 @@ impl Shard {
         }
     }
 
-    /// Writes the first checkpoints of this instance, all in one transaction.
+    /// Writes the first checkpoints of these producers, all in one transaction.
     async fn write_claim(&self, generation: &Arc<Generation>) -> Result<(), String> {
         begin(generation).await.map_err(|error| words(&error))?;
         let round = Round::new(Arc::clone(generation));

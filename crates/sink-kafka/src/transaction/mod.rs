@@ -14,8 +14,15 @@
 //! then does anybody publish: first looking which of its records stand there.
 //!
 //! **Fencing.** `transactional.id` is `<bridge>.<sink>.<shard>`, and with `.second` behind it that of the producer that it
-//! takes turns with (`shard::Turns`). Whoever initialises them last ends the transactions of those before. That alone is not enough (a zombie that initialises it again would fence its heir), so the checkpoint names its
-//! owner: an instance that finds another owner there publishes nothing more, for good.
+//! takes turns with (`shard::Turns`). Whoever initialises them last ends the transactions of those before. That alone is not
+//! enough (a zombie that initialises them again would fence its heir), so the checkpoint names its owner: an instance that
+//! finds another owner there publishes nothing more, for good.
+//!
+//! **Two ids.** Two instances that fence at the same time may end up with one id each, and one that published then would
+//! publish what the other does not know of. So nobody publishes before it has committed a claim under the id that it fenced
+//! *first*, after it has fenced the second: that shows that nobody has fenced the first one in between. Whoever had both
+//! before has lost both by then, and its last commit stands in what was read; whoever takes the first one later reads after
+//! it has fenced the second one too, and so finds all that was committed here.
 //!
 //! - `coordinator`: begins and ends the transactions of a shard
 //! - `round`: one transaction, shared by those that take part

@@ -37,7 +37,8 @@ pub(super) enum Gate {
 ///
 /// A commit is answered before the coordinator has told the partitions of it (KIP-98, "control messages"). Whoever begins
 /// another transaction under the same id in that time is sent back, and librdkafka waits for 20 ms then. With two ids the
-/// next transaction begins at once. There is never more than one under way.
+/// next transaction begins at once. There is never more than one under way. The first of them is fenced first, and shows
+/// with a claim that both are held.
 pub(super) type Turns = [Arc<Generation>; 2];
 
 /// A slice of the sources, with producers of its own.
