@@ -52,7 +52,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use viaduct_sink::{Batch, Checkpoints, Fatal, HealthWatch, Outcome, Sink, Weakness, shard_of};
+use viaduct_sink::{BATCH_LIMIT, Batch, Checkpoints, Fatal, HealthWatch, Outcome, Sink, Weakness, shard_of};
 
 pub use archive::KafkaArchive;
 pub use durability::{TopicFacts, TopicSettings};
@@ -73,6 +73,8 @@ pub const CHECKPOINT_TOPIC: &str = "_viaduct.checkpoints";
 const FLUSH: Duration = Duration::from_secs(5);
 /// How often it looks whether they are gone.
 const FLUSH_PAUSE: Duration = Duration::from_millis(10);
+/// The most records of one source in a transaction. A transaction takes the same round trips for one record and for all.
+const TRANSACTION: usize = 4000;
 
 /// The sink: its producers are shared by all sources of a shard.
 pub struct KafkaSink {
@@ -194,6 +196,13 @@ impl Sink for KafkaSink {
                 shards[shard as usize].publish_records(batch.records).await
             }
             Delivery::ExactlyOnce { transactions, .. } => transactions.publish(batch).await,
+        }
+    }
+
+    fn batch_limit(&self) -> usize {
+        match &*self.delivery {
+            Delivery::AtLeastOnce(_) => BATCH_LIMIT,
+            Delivery::ExactlyOnce { .. } => TRANSACTION,
         }
     }
 

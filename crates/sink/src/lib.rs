@@ -54,6 +54,9 @@ pub struct Batch<'a> {
     pub records: &'a [Record],
 }
 
+/// The most records of a batch, where the sink has no reason for another number.
+pub const BATCH_LIMIT: usize = 1000;
+
 /// A destination system: Kafka, JetStream, files, stdout.
 ///
 /// Contract, checked for every implementation by [`conformance`]:
@@ -72,6 +75,11 @@ pub struct Batch<'a> {
 pub trait Sink: Send + Sync + 'static {
     /// Publishes a batch and waits until the fate of every record is known.
     async fn publish(&self, batch: Batch<'_>) -> Vec<Outcome>;
+
+    /// The most records that a batch should have. Where a batch is a transaction, more of them share its price.
+    fn batch_limit(&self) -> usize {
+        BATCH_LIMIT
+    }
 
     /// The current state of the destination, and its changes.
     fn health(&self) -> HealthWatch;

@@ -14,9 +14,6 @@ use crate::routing::Reason;
 use crate::sinks::SinkHandle;
 use crate::telemetry::{BatchTrace, Telemetry};
 
-/// The most records of one `publish`. All that has arrived while the batch before was under way goes into the next.
-const BATCH_LIMIT: usize = 1000;
-
 /// What a lane tells its source about a record.
 #[derive(Debug)]
 pub(crate) struct Report {
@@ -104,7 +101,7 @@ impl Lane {
             if batch.is_empty() {
                 let due = backlog.next_try();
                 tokio::select! {
-                    count = self.items.recv_many(&mut arrived, BATCH_LIMIT), if open => {
+                    count = self.items.recv_many(&mut arrived, self.sink.sink.batch_limit()), if open => {
                         open = count > 0;
                         arrived.drain(..).for_each(|item| backlog.push(item));
                     }
@@ -117,12 +114,13 @@ impl Lane {
         Ok(())
     }
 
-    /// What has arrived, and what may be published of it now.
+    /// What has arrived, and what may be published of it now: all that has come while the batch before was under way, up to
+    /// what the sink takes at once.
     pub(super) fn next_batch(&mut self, backlog: &mut Backlog, now: Instant) -> Vec<Item> {
         while let Ok(item) = self.items.try_recv() {
             backlog.push(item);
         }
-        backlog.take_batch(now, BATCH_LIMIT)
+        backlog.take_batch(now, self.sink.sink.batch_limit())
     }
 
     async fn publish(&self, batch: Vec<Item>, backlog: &mut Backlog) -> Result<(), Fatal> {
