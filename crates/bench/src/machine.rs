@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 use std::time::SystemTime;
 
+use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 /// The machine, and the programs on it.
@@ -34,7 +35,7 @@ impl Machine {
         Self {
             time: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
             cpu: cpu.trim_start_matches([':', ' ', '\t']).to_owned(),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            cores: cores(),
             kernel: first_line("/proc/sys/kernel/osrelease"),
             rustc: rustc
                 .map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned())
@@ -42,6 +43,23 @@ impl Machine {
             load: first_line("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
         }
     }
+}
+
+/// Those that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// CPU time of everything on the machine since it was started, in seconds (proc(5), stat), without what its host took away.
+pub(crate) fn busy() -> Result<f64> {
+    // USER_HZ, as in `process`.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/stat")?;
+    let all = stat.lines().find_map(|line| line.strip_prefix("cpu ")).context("/proc/stat has no sum")?;
+    let ticks: Vec<f64> = all.split_ascii_whitespace().filter_map(|text| text.parse().ok()).collect();
+    // user, nice, system; idle and iowait are not; irq, softirq. Guests count as user already.
+    let busy = [0, 1, 2, 5, 6].into_iter().map(|index| ticks.get(index).copied().unwrap_or_default());
+    Ok(busy.sum::<f64>() / TICKS_PER_SECOND)
 }
 
 impl fmt::Display for Machine {

@@ -187,6 +187,8 @@ impl Plan<'_> {
                 let figures = [
                     ("events_per_second", run.events_per_second),
                     ("cpu_per_million", run.cpu_per_million),
+                    ("others_cpu_per_million", run.others_cpu_per_million),
+                    ("busy_percent", run.busy_percent),
                     ("peak_mib", run.peak_mib),
                 ];
                 book.add(name, contender.name(), &figures);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::brokers::{Broker, Readable};
+use crate::machine;
 use crate::scene::{self, Binaries, Case, Contender};
 
 /// How long the end has to stay what it is, to be the end.
@@ -20,6 +21,10 @@ pub(crate) struct Run {
     pub(crate) events_per_second: f64,
     /// CPU seconds of the contender alone, user and system.
     pub(crate) cpu_per_million: f64,
+    /// CPU seconds of everything else on the machine: the broker, the simulator, the consumer that looks for the end.
+    pub(crate) others_cpu_per_million: f64,
+    /// Of all cores, by everything.
+    pub(crate) busy_percent: f64,
     pub(crate) peak_mib: f64,
 }
 
@@ -48,7 +53,7 @@ pub(crate) async fn run(
     }
 
     let empty = readable.end().await?;
-    let (cpu, started) = (process.cpu()?, Instant::now());
+    let (cpu, busy, started) = (process.cpu()?, machine::busy()?, Instant::now());
     let expected = if contender.is_limit() {
         process.go()?;
         let published = tokio::task::block_in_place(|| process.line())?;
@@ -60,7 +65,7 @@ pub(crate) async fn run(
         0
     };
     let mut end = (0, Instant::now());
-    loop {
+    let (cpu, busy, watched) = loop {
         let now = readable.end().await? - empty;
         if now != end.0 {
             end = (now, Instant::now());
@@ -69,12 +74,12 @@ pub(crate) async fn run(
         let settled = contender.is_limit() || report.unacknowledged == 0;
         let expected = if contender.is_limit() { expected } else { report.emitted };
         if settled && now >= expected && end.1.elapsed() >= QUIET {
-            break;
+            break (process.cpu()? - cpu, machine::busy()? - busy, started.elapsed().as_secs_f64());
         }
         process.check()?;
         ensure!(started.elapsed() < DEADLINE, "{now} of {expected} records are there at the end");
         tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    };
     let report = vendor.report();
     ensure!(
         report.misbehaviour.is_empty(),
@@ -84,7 +89,9 @@ pub(crate) async fn run(
     let events = if contender.is_limit() { expected } else { report.emitted } as f64;
     let run = Run {
         events_per_second: events / (end.1 - started).as_secs_f64(),
-        cpu_per_million: (process.cpu()? - cpu) / events * 1e6,
+        cpu_per_million: cpu / events * 1e6,
+        others_cpu_per_million: (busy - cpu) / events * 1e6,
+        busy_percent: busy / watched / machine::cores() as f64 * 100.0,
         peak_mib: process.peak_mib()?,
     };
     drop(process);

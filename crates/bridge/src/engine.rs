@@ -55,7 +55,8 @@ pub(crate) struct Reloader(Vec<SourceReload>);
 #[derive(Debug, Clone)]
 struct SourceReload {
     name: String,
-    rules: mpsc::UnboundedSender<Rules>,
+    /// Boxed: a channel of tokio's keeps room for 32 of what it carries.
+    rules: mpsc::UnboundedSender<Box<Rules>>,
     credentials: Credentials,
 }
 
@@ -72,7 +73,8 @@ impl Reloader {
             };
             running.credentials.replace(source);
             // A source that has ended routes nothing more.
-            let _ = running.rules.send(Rules { router: router(source, config), masks: masks.clone() });
+            let _ =
+                running.rules.send(Box::new(Rules { router: router(source, config), masks: masks.clone() }));
         }
         Ok(())
     }

@@ -166,23 +166,23 @@ impl Ends {
 /// unsettled. Dropping the stream stops the poller.
 #[derive(Debug)]
 pub struct DeliveryStream {
-    receiver: mpsc::UnboundedReceiver<Deliveries>,
+    receiver: mpsc::UnboundedReceiver<Box<Deliveries>>,
 }
 
 impl DeliveryStream {
-    pub(crate) fn new(receiver: mpsc::UnboundedReceiver<Deliveries>) -> Self {
+    pub(crate) fn new(receiver: mpsc::UnboundedReceiver<Box<Deliveries>>) -> Self {
         Self { receiver }
     }
 
     /// The next response's fresh entries; `None` when the poller has stopped polling and everything was taken.
     /// Cancel-safe.
     pub async fn next(&mut self) -> Option<Deliveries> {
-        self.receiver.recv().await
+        self.receiver.recv().await.map(|deliveries| *deliveries)
     }
 
     /// What has been handed out and not taken yet.
     #[cfg(feature = "simulation")]
     pub fn try_next(&mut self) -> Option<Deliveries> {
-        self.receiver.try_recv().ok()
+        self.receiver.try_recv().ok().map(|deliveries| *deliveries)
     }
 }

@@ -68,7 +68,7 @@ pub(crate) struct HandOut {
     end_events: Vec<String>,
     observer: Arc<dyn Observer>,
     /// `None` once polling is over.
-    deliveries: Option<mpsc::UnboundedSender<Deliveries>>,
+    deliveries: Option<mpsc::UnboundedSender<Box<Deliveries>>>,
     ends: Arc<Ends>,
     /// How many GETs were answered.
     polls: u64,
@@ -86,7 +86,7 @@ impl HandOut {
     pub(crate) fn new(
         settings: &SourceSettings,
         observer: Arc<dyn Observer>,
-        deliveries: mpsc::UnboundedSender<Deliveries>,
+        deliveries: mpsc::UnboundedSender<Box<Deliveries>>,
         ends: Arc<Ends>,
         spooled: &[Waiting],
     ) -> Self {
@@ -219,7 +219,7 @@ impl HandOut {
             && let Some(deliveries) = &self.deliveries
         {
             // A consumer that is gone drops the tokens with the message: they come back as released.
-            let _ = deliveries.send(Deliveries { session: session.clone(), poll, items });
+            let _ = deliveries.send(Box::new(Deliveries { session: session.clone(), poll, items }));
         }
         Taken { total, fresh }
     }

@@ -112,9 +112,14 @@ impl Caller {
     }
 
     /// With a connection per call, for calls that are an hour apart: a kept connection would be a good part of an idle
-    /// source's memory.
+    /// source's memory. So nothing is lost either if one client serves all sources without TLS settings of their own.
     pub(crate) fn for_tokens(observer: Arc<dyn Observer>, tls: &TlsSettings) -> Result<Self, BuildError> {
-        Ok(Self { http: client(tls, 0)?, observer })
+        static USUAL: OnceLock<Result<Client, BuildError>> = OnceLock::new();
+        let http = match tls {
+            TlsSettings { ca_file: None, verifier: None } => USUAL.get_or_init(|| client(tls, 0)).clone(),
+            _ => client(tls, 0),
+        };
+        Ok(Self { http: http?, observer })
     }
 
     /// Sends `request`; every status but 2xx is an error. With `keep_torn`, what came of a body that broke off is given.

@@ -38,7 +38,7 @@ impl Kernel {
         observer: Arc<dyn Observer>,
         teller: Teller,
         jitter: Jitter,
-        deliveries: mpsc::UnboundedSender<Deliveries>,
+        deliveries: mpsc::UnboundedSender<Box<Deliveries>>,
         ends: Arc<Ends>,
         spooled: &[Waiting],
     ) -> Self {

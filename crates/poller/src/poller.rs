@@ -40,7 +40,7 @@ pub struct Poller {
     settings: Arc<SourceSettings>,
     parts: Parts,
     client: VendorClient,
-    deliveries: mpsc::UnboundedSender<Deliveries>,
+    deliveries: mpsc::UnboundedSender<Box<Deliveries>>,
     status: watch::Sender<SourceStatus>,
 }
 
@@ -55,6 +55,7 @@ impl Poller {
             return Err(BuildError::SpoolMissing);
         }
         let client = VendorClient::new(settings.clone(), parts.observer.clone())?;
+        // Boxed: a channel of tokio's keeps room for 32 of what it carries.
         let (deliveries, receiver) = mpsc::unbounded_channel();
         let (status, _) = watch::channel(SourceStatus::default());
         let poller = Self { settings: Arc::new(settings), parts, client, deliveries, status };
@@ -94,7 +95,7 @@ impl Poller {
             spool: spool.clone(),
             pending: Arc::default(),
         };
-        let run = Run {
+        let run = Box::new(Run {
             kernel: Kernel::new(settings, observer, teller, jitter(), deliveries, ends.clone(), waiting),
             calls,
             tokens,
@@ -110,7 +111,7 @@ impl Poller {
             done: Vec::new(),
             spool_rest: None,
             stopping: false,
-        };
+        });
         run.run(stop).await
     }
 }

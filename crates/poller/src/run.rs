@@ -84,7 +84,8 @@ impl Patience {
 }
 
 impl Run {
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<Finished, PollerError> {
+    /// Boxed, because a future holds what is moved into it several times.
+    pub(crate) async fn run(mut self: Box<Self>, stop: CancellationToken) -> Result<Finished, PollerError> {
         self.kernel.begin();
         let mut settled = Vec::new();
         loop {
@@ -330,7 +331,7 @@ impl Run {
         });
     }
 
-    async fn finish(mut self, ended: bool) -> Result<Finished, PollerError> {
+    async fn finish(mut self: Box<Self>, ended: bool) -> Result<Finished, PollerError> {
         self.kernel.tell();
         self.kernel.teller.finish();
         let unacknowledged = self.kernel.hand_out.ledger.unacknowledged();

@@ -59,9 +59,9 @@ impl Backlog {
         Self { items: VecDeque::new(), parked: HashMap::new(), refused_after }
     }
 
-    /// Adds a record behind all others.
-    pub(crate) fn push(&mut self, item: Item) {
-        self.items.push_back(item);
+    /// Those that wait. New ones go behind all others.
+    pub(super) fn items(&mut self) -> &mut VecDeque<Item> {
+        &mut self.items
     }
 
     /// How many records wait.
@@ -72,8 +72,10 @@ impl Backlog {
     /// Takes up to `limit` records that may be published now, in order.
     pub(crate) fn take_batch(&mut self, now: Instant, limit: usize) -> Vec<Item> {
         if self.parked.is_empty() {
-            let count = self.items.len().min(limit);
-            return self.items.drain(..count).collect();
+            if self.items.len() <= limit {
+                return std::mem::take(&mut self.items).into();
+            }
+            return self.items.drain(..limit).collect();
         }
         let mut batch = Vec::new();
         let mut rest = VecDeque::with_capacity(self.items.len());
@@ -190,14 +192,14 @@ mod tests {
         let now = Instant::now();
         let mut backlog = Backlog::new(RefusedAfter::Never);
         for (sequence, destination) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
-            backlog.push(item(sequence, destination));
+            backlog.items().push_back(item(sequence, destination));
         }
         let batch = backlog.take_batch(now, 3);
         assert_eq!(sequences(&batch), [1, 2, 3]);
         let retried =
             batch.into_iter().filter(|item| &*item.record.destination == "a").map(|item| (item, retry(None)));
         assert!(backlog.put_back(retried.collect(), now, 0.0).is_empty());
-        backlog.push(item(5, "a"));
+        backlog.items().push_back(item(5, "a"));
         assert_eq!(sequences(&backlog.take_batch(now, 10)), [4]);
         let due = backlog.next_try().unwrap();
         assert!(due > now);
@@ -210,7 +212,7 @@ mod tests {
     fn a_refusal_becomes_a_rejection_when_patience_ends_and_only_then() {
         let now = Instant::now();
         let mut backlog = Backlog::new(RefusedAfter::After(Duration::from_secs(60)));
-        backlog.push(item(1, "a"));
+        backlog.items().push_back(item(1, "a"));
         let mut at = now;
         loop {
             let batch = backlog.take_batch(at, 10);
@@ -232,7 +234,7 @@ mod tests {
         let now = Instant::now();
         let mut backlog = Backlog::new(RefusedAfter::After(Duration::from_secs(10)));
         let steps = [(0, true), (9, false), (11, true), (20, true)];
-        backlog.push(item(1, "a"));
+        backlog.items().push_back(item(1, "a"));
         for (seconds, refused) in steps {
             let at = now + Duration::from_secs(seconds);
             let batch = backlog.take_batch(at, 10);

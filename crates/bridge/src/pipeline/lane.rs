@@ -9,6 +9,7 @@ use viaduct_sink::outcome::Position;
 use viaduct_sink::{Batch, Fatal, Outcome, Receipt, Record, Rejection, Retry};
 
 use super::backlog::{Backlog, Item};
+use super::queue::{self, queue};
 use super::settle::Creditor;
 use crate::routing::Reason;
 use crate::sinks::SinkHandle;
@@ -39,7 +40,7 @@ pub(crate) enum Fate {
 /// The source's end of a lane.
 #[derive(Debug, Clone)]
 pub(crate) struct LaneSender {
-    items: mpsc::UnboundedSender<Item>,
+    items: queue::Sender<Item>,
     waiting: Arc<AtomicUsize>,
     /// How many records may wait here; `None` where the acknowledgement already bounds them.
     capacity: Option<usize>,
@@ -52,7 +53,7 @@ pub(crate) struct LaneFull;
 impl LaneSender {
     /// Hands over a record.
     ///
-    /// The channel has no bound of its own: a record of a required sink is an unacknowledged event, and those are
+    /// The queue has no bound of its own: a record of a required sink is an unacknowledged event, and those are
     /// bounded by `max_in_flight`; a best-effort lane refuses above its capacity.
     pub(crate) fn send(&self, item: Item) -> Result<(), LaneFull> {
         if self.capacity.is_some_and(|capacity| self.waiting.load(Ordering::Relaxed) >= capacity) {
@@ -60,7 +61,7 @@ impl LaneSender {
         }
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // A lane ends before its source only when the whole bridge is being torn down.
-        let _ = self.items.send(item);
+        self.items.send(item);
         Ok(())
     }
 }
@@ -70,7 +71,7 @@ impl LaneSender {
 pub(crate) struct Lane {
     source: Arc<str>,
     sink: Arc<SinkHandle>,
-    items: mpsc::UnboundedReceiver<Item>,
+    items: queue::Receiver<Item>,
     waiting: Arc<AtomicUsize>,
     reports: mpsc::UnboundedSender<Vec<Report>>,
     telemetry: Arc<Telemetry>,
@@ -85,7 +86,7 @@ impl Lane {
         reports: mpsc::UnboundedSender<Vec<Report>>,
         telemetry: Arc<Telemetry>,
     ) -> (LaneSender, Self) {
-        let (sender, items) = mpsc::unbounded_channel();
+        let (sender, items) = queue();
         let waiting = Arc::new(AtomicUsize::new(0));
         let lane = Self { source, sink, items, waiting: waiting.clone(), reports, telemetry };
         (LaneSender { items: sender, waiting, capacity }, lane)
@@ -94,33 +95,28 @@ impl Lane {
     /// Publishes until the sender is gone and everything has met its fate, or the sink can never publish again.
     pub(crate) async fn run(mut self) -> Result<(), Fatal> {
         let mut backlog = Backlog::new(self.sink.refused_after);
-        let mut arrived = Vec::new();
-        let mut open = true;
-        while open || backlog.len() > 0 {
-            let batch = self.next_batch(&mut backlog, Instant::now());
-            if batch.is_empty() {
-                let due = backlog.next_try();
-                tokio::select! {
-                    count = self.items.recv_many(&mut arrived, self.sink.sink.batch_limit()), if open => {
-                        open = count > 0;
-                        arrived.drain(..).for_each(|item| backlog.push(item));
-                    }
-                    () = sleep_until(due), if due.is_some() => {}
-                }
+        loop {
+            let (batch, open) = self.next_batch(&mut backlog, Instant::now());
+            if !batch.is_empty() {
+                self.publish(batch, &mut backlog).await?;
                 continue;
             }
-            self.publish(batch, &mut backlog).await?;
+            if !open && backlog.len() == 0 {
+                return Ok(());
+            }
+            let due = backlog.next_try();
+            tokio::select! {
+                () = self.items.changed(), if open => {}
+                () = sleep_until(due), if due.is_some() => {}
+            }
         }
-        Ok(())
     }
 
-    /// What has arrived, and what may be published of it now: all that has come while the batch before was under way, up to
-    /// what the sink takes at once.
-    pub(super) fn next_batch(&mut self, backlog: &mut Backlog, now: Instant) -> Vec<Item> {
-        while let Ok(item) = self.items.try_recv() {
-            backlog.push(item);
-        }
-        backlog.take_batch(now, self.sink.sink.batch_limit())
+    /// What may be published now of all that has arrived while the batch before was under way, up to what the sink takes at
+    /// once; and whether more may arrive.
+    pub(super) fn next_batch(&mut self, backlog: &mut Backlog, now: Instant) -> (Vec<Item>, bool) {
+        let open = self.items.take_all(backlog.items());
+        (backlog.take_batch(now, self.sink.sink.batch_limit()), open)
     }
 
     async fn publish(&self, batch: Vec<Item>, backlog: &mut Backlog) -> Result<(), Fatal> {

@@ -14,6 +14,7 @@
 
 pub(crate) mod backlog;
 pub(crate) mod lane;
+mod queue;
 pub(crate) mod repeats;
 pub(crate) mod settle;
 #[cfg(test)]

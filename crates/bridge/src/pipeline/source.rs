@@ -35,7 +35,7 @@ pub(crate) struct Source {
     /// The routes, bound to this source.
     pub(crate) router: Router,
     /// Those of a reloaded configuration.
-    pub(crate) reloads: mpsc::UnboundedReceiver<Rules>,
+    pub(crate) reloads: mpsc::UnboundedReceiver<Box<Rules>>,
     /// A lane per configured sink.
     pub(crate) lanes: Vec<SinkLane>,
     /// The way to the dead letters.
@@ -161,9 +161,9 @@ impl Source {
                     None => polling = false,
                 },
                 Some(reports) = self.reports.recv() => self.account(reports, &mut slots),
-                Some(Rules { router, masks }) = self.reloads.recv() => {
-                    self.router = router;
-                    self.masks = masks;
+                Some(rules) = self.reloads.recv() => {
+                    self.router = rules.router;
+                    self.masks = rules.masks;
                 }
             }
         }

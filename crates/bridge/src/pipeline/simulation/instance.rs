@@ -344,7 +344,7 @@ impl Instance {
             if running.under_way.is_some() {
                 continue;
             }
-            let batch = running.lane.next_batch(&mut running.backlog, now);
+            let (batch, _) = running.lane.next_batch(&mut running.backlog, now);
             if !batch.is_empty() {
                 let (tags, records): (Vec<_>, Vec<_>) = batch.into_iter().map(Tag::split).unzip();
                 self.clients[LANES[number]].publish(number, records.clone());
