@@ -61,7 +61,7 @@ pub use settings::{KafkaSettings, KafkaSettingsError, PropertyProblem, check_pro
 
 use durability::Durability;
 use isolation::Isolation;
-use producer::Producers;
+use producer::{Lane, Producers};
 use publish::AtLeastOnce;
 use topics::{Creation, Topics};
 use transaction::Transactions;
@@ -115,7 +115,7 @@ impl fmt::Debug for KafkaSink {
 }
 
 impl KafkaSink {
-    /// Checks the settings and makes the first producer. Does not wait for a broker: [`Sink::health`] tells. Needs to be
+    /// Checks the settings and makes the first producers. Does not wait for a broker: [`Sink::health`] tells. Needs to be
     /// called in a tokio runtime, which then looks after the health and the transactions.
     ///
     /// # Errors
@@ -136,10 +136,13 @@ impl KafkaSink {
         let producers =
             || Arc::new(Producers::new(config.clone(), batch_bytes, Arc::clone(&vitals), tokens.clone()));
         let first = producers();
+        // Transactions have producers of their own; this one looks topics up.
+        let lanes: &[Lane] =
+            if settings.exactly_once.is_some() { &[Lane::Pipelined] } else { &[Lane::Pipelined, Lane::Bulk] };
         // Reads certificates and starts threads.
         let started = tokio::task::spawn_blocking({
             let first = Arc::clone(&first);
-            move || first.start()
+            move || first.start(lanes)
         });
         started.await.map_err(|stopped| KafkaSettingsError::Client(stopped.to_string()))??;
         let admin = settings::admin_config(&settings);

@@ -36,7 +36,7 @@ use crate::vitals::Vitals;
 const POLL: Duration = Duration::from_millis(50);
 /// The same while none are. What is left of a wait goes to librdkafka in whole milliseconds (rdkafka 0.39), so the last one
 /// is spent spinning: 2 % of a core with the wait above.
-const IDLE_POLL: Duration = Duration::from_millis(500);
+const IDLE_POLL: Duration = Duration::from_secs(2);
 /// How long a broken producer waits for the answers to what is on its way to a broker, before it calls them lost.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// Batches are not made smaller than this.
@@ -93,10 +93,15 @@ impl Producers {
         }
     }
 
-    /// Makes the first producer. Does not wait for a broker, but blocks for some milliseconds.
-    pub(crate) fn start(&self) -> Result<(), KafkaError> {
-        let first = self.make(Lane::Pipelined)?;
-        *self.lane(Lane::Pipelined) = Some(first);
+    /// Makes the producers of `lanes`. Does not wait for a broker, but blocks for some milliseconds.
+    ///
+    /// The first records should find them ready: an idempotent producer that has no connection yet when it asks for its id asks
+    /// again after 500 ms (librdkafka 2.12, `rd_kafka_idemp_pid_timer_restart`), and takes records that long, but sends none.
+    pub(crate) fn start(&self, lanes: &[Lane]) -> Result<(), KafkaError> {
+        for &lane in lanes {
+            let first = self.make(lane)?;
+            *self.lane(lane) = Some(first);
+        }
         Ok(())
     }
 
