@@ -154,7 +154,8 @@ async fn tls_with_plain_scram_and_oauthbearer() {
         ("sasl.oauthbearer.scope", "kafka"),
     ];
     publishes(&secured, &oauth).await;
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    // Once for each of the two producers that are there from the start.
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 
     // A look into the cluster needs a token too; settings cannot be asked for.
     let mut secure = oauth.to_vec();
