@@ -16,7 +16,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use viaduct_faults::{Moment, crash_point};
 use viaduct_sink::outcome::Position;
 use viaduct_sink::record::HeaderStyle;
-use viaduct_sink::{Outcome, Receipt, Record};
+use viaduct_sink::{Outcome, Receipt, Record, Refusal};
 
 use crate::classify::{self, Verdict, verdict};
 use crate::isolation::Isolation;
@@ -110,6 +110,7 @@ impl AtLeastOnce {
             });
         }
         keep_order(records, &mut outcomes);
+        forbid_alike(records, &mut outcomes);
         outcomes
     }
 
@@ -226,6 +227,23 @@ fn stopped_by((no, code): No) -> No {
     }
 }
 
+/// What a topic does not permit, it permits to no record. Those behind the batch that a broker refused only know that its producer
+/// ended, which is no refusal and would begin the patience with the topic anew.
+fn forbid_alike(records: &[Record], outcomes: &mut [Outcome]) {
+    let mut forbidden: HashMap<&str, Outcome> = HashMap::new();
+    for (record, outcome) in records.iter().zip(outcomes) {
+        let Outcome::Retry(retry) = &*outcome else { continue };
+        let topic = &*record.destination;
+        if retry.refusal == Some(Refusal::NotPermitted) {
+            forbidden.entry(topic).or_insert_with(|| outcome.clone());
+        } else if retry.refusal.is_none()
+            && let Some(refused) = forbidden.get(topic)
+        {
+            *outcome = refused.clone();
+        }
+    }
+}
+
 /// Turns a confirmation into a retry where an earlier record of the same topic and key has to come again.
 pub(crate) fn keep_order(records: &[Record], outcomes: &mut [Outcome]) {
     let mut waiting: HashSet<(&str, &str)> = HashSet::new();
@@ -312,6 +330,29 @@ mod tests {
             timestamp_ms: None,
             message_id: Arc::from(""),
             event: Arc::from(""),
+        }
+    }
+
+    #[test]
+    fn what_one_record_may_not_no_later_one_of_its_topic_may() {
+        let forbidden = |topic| Verdict::NotPermitted.outcome(topic, Code::TopicAuthorizationFailed);
+        let ended = |topic| Verdict::ProducerBroken.outcome(topic, Code::GaplessGuarantee);
+        let missing = || Verdict::Missing.outcome("a", Code::UnknownTopic);
+        let confirmed = || Outcome::Confirmed(Receipt::attest(Position::Kafka { partition: 0, offset: 1 }));
+        let cases = [
+            ("a", ended("a"), ended("a")),
+            ("a", forbidden("a"), forbidden("a")),
+            ("b", ended("b"), ended("b")),
+            ("a", ended("a"), forbidden("a")),
+            ("a", missing(), missing()),
+            ("a", confirmed(), confirmed()),
+            ("a", ended("a"), forbidden("a")),
+        ];
+        let records = cases.each_ref().map(|(topic, ..)| record(topic, None));
+        let mut outcomes = cases.each_ref().map(|(_, outcome, _)| outcome.clone());
+        forbid_alike(&records, &mut outcomes);
+        for (outcome, (_, _, expected)) in outcomes.iter().zip(&cases) {
+            assert_eq!(format!("{outcome:?}"), format!("{expected:?}"));
         }
     }
 
