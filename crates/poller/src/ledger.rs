@@ -15,7 +15,8 @@
 //!   remembered); when the vendor delivers it again, only its acknowledgement is sent again.
 //! - An id is acknowledged only in a session that delivered it.
 //! - Memory: at most `max_in_flight` entries are handed out or await their acknowledgement, and a fixed number beyond
-//!   that is remembered.
+//!   that is remembered. What the vendor confirmed does not displace what it did not: that comes again for certain, perhaps
+//!   behind everything that is newer.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -109,17 +110,27 @@ struct Record {
     silent_answers: u8,
 }
 
+/// What is neither in flight nor to be acknowledged now, in the order in which it is forgotten.
+#[derive(Debug)]
+struct Memory {
+    /// How many are remembered of each of the two kinds.
+    max: usize,
+    next_stamp: u64,
+    /// What the vendor confirmed, and what was released.
+    confirmed: VecDeque<(u64, Arc<str>, ContentHash)>,
+    /// What is durable without the vendor's confirmation, which cannot be had in this session.
+    unconfirmed: VecDeque<(u64, Arc<str>, ContentHash)>,
+}
+
 /// The identities of one source.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     max_in_flight: usize,
-    max_remembered: usize,
     /// v3: durable entries need an acknowledgement.
     acknowledges: bool,
     session: u64,
     session_alive: bool,
     next_handle: u64,
-    next_stamp: u64,
     records: HashMap<Arc<str>, Record, RandomState>,
     handles: HashMap<u64, (Arc<str>, ContentHash), RandomState>,
     ready: VecDeque<Arc<str>>,
@@ -127,7 +138,7 @@ pub(crate) struct Ledger {
     sending: Vec<Arc<str>>,
     durable: usize,
     end_events_held: usize,
-    remembered: VecDeque<(u64, Arc<str>, ContentHash)>,
+    memory: Memory,
     hand_outs: VecDeque<(Instant, Arc<str>, ContentHash)>,
     categories: HashMap<Arc<str>, (), RandomState>,
 }
@@ -136,12 +147,10 @@ impl Ledger {
     pub(crate) fn new(max_in_flight: usize, acknowledges: bool) -> Self {
         Self {
             max_in_flight,
-            max_remembered: (4 * max_in_flight).max(4096),
             acknowledges,
             session: 0,
             session_alive: false,
             next_handle: 1,
-            next_stamp: 1,
             records: HashMap::default(),
             handles: HashMap::default(),
             ready: VecDeque::new(),
@@ -149,7 +158,7 @@ impl Ledger {
             sending: Vec::new(),
             durable: 0,
             end_events_held: 0,
-            remembered: VecDeque::new(),
+            memory: Memory::new((4 * max_in_flight).max(4096)),
             hand_outs: VecDeque::new(),
             categories: HashMap::default(),
         }
@@ -450,34 +459,22 @@ impl Ledger {
         for content in record.contents.iter_mut().filter(|content| content.state == State::Durable) {
             self.durable -= 1;
             self.end_events_held -= usize::from(content.end);
-            content.state = State::Known;
-            content.stamp = self.next_stamp;
-            self.remembered.push_back((self.next_stamp, key.clone(), content.hash));
-            self.next_stamp += 1;
+            self.memory.keep(key, content, State::Known);
         }
         self.forget_oldest();
     }
 
-    fn content(&mut self, key: &Arc<str>, hash: ContentHash) -> Option<&mut Content> {
-        self.records.get_mut(key)?.contents.iter_mut().find(|content| content.hash == hash)
-    }
-
     /// Puts a content among the remembered, and forgets the oldest of them.
     fn remember(&mut self, key: &Arc<str>, hash: ContentHash, state: State) {
-        let stamp = self.next_stamp;
-        self.next_stamp += 1;
-        if let Some(content) = self.content(key, hash) {
-            content.state = state;
-            content.stamp = stamp;
-        }
-        self.remembered.push_back((stamp, key.clone(), hash));
+        let Some(record) = self.records.get_mut(key) else { return };
+        let Some(content) = record.contents.iter_mut().find(|content| content.hash == hash) else { return };
+        self.memory.keep(key, content, state);
         self.forget_oldest();
     }
 
     /// Forgets the oldest of the remembered, where they are too many.
     fn forget_oldest(&mut self) {
-        while self.remembered.len() > self.max_remembered {
-            let Some((stamp, key, hash)) = self.remembered.pop_front() else { break };
+        while let Some((stamp, key, hash)) = self.memory.surplus() {
             let Entry::Occupied(mut record) = self.records.entry(key) else { continue };
             record.get_mut().contents.retain(|content| content.hash != hash || content.stamp != stamp);
             if record.get().contents.is_empty() {
@@ -495,6 +492,29 @@ impl Ledger {
             self.categories.insert(category.clone(), ());
         }
         category
+    }
+}
+
+impl Memory {
+    fn new(max: usize) -> Self {
+        Self { max, next_stamp: 1, confirmed: VecDeque::new(), unconfirmed: VecDeque::new() }
+    }
+
+    /// A content gets this state, and is the last to be forgotten.
+    fn keep(&mut self, key: &Arc<str>, content: &mut Content, state: State) {
+        content.state = state;
+        content.stamp = self.next_stamp;
+        self.next_stamp += 1;
+        let comes_again = state == State::Known && !content.acknowledged;
+        let among = if comes_again { &mut self.unconfirmed } else { &mut self.confirmed };
+        among.push_back((content.stamp, key.clone(), content.hash));
+    }
+
+    /// What has to be forgotten next, if anything: it has to go unless its stamp is not its content's any more.
+    fn surplus(&mut self) -> Option<(u64, Arc<str>, ContentHash)> {
+        let full =
+            [&mut self.confirmed, &mut self.unconfirmed].into_iter().find(|kept| kept.len() > self.max);
+        full?.pop_front()
     }
 }
 

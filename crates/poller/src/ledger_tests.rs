@@ -71,6 +71,26 @@ fn what_was_acknowledged_and_comes_again_is_acknowledged_again() {
     assert_eq!(ledger.held(), 0);
 }
 
+/// A vendor gives out again what a lost session left unacknowledged behind everything that is newer.
+#[test]
+fn what_the_vendor_did_not_confirm_is_remembered_whatever_it_confirms_later() {
+    let mut ledger = ledger();
+    let handle = hand_out(&mut ledger, "early", 1);
+    ledger.settle(handle, true, now());
+    ledger.end_session();
+    ledger.begin_session();
+    for number in 0..10_000 {
+        let handle = hand_out(&mut ledger, &number.to_string(), 1);
+        ledger.settle(handle, true, now());
+        batch(&mut ledger);
+        answer(&mut ledger, |_| Some(true));
+    }
+    assert_eq!(again(&mut ledger, "early", 1), Receipt::Redelivered);
+    assert_eq!(batch(&mut ledger), ["early"]);
+    assert_eq!(answer(&mut ledger, |_| Some(true)).confirmed.len(), 1);
+    assert!(ledger.records.len() <= 4097, "{}", ledger.records.len());
+}
+
 #[test]
 fn a_dropped_token_lets_the_entry_be_handed_out_again() {
     let mut ledger = ledger();
