@@ -11,7 +11,8 @@
 //!   out again after a crash. With v2, a crash between the arrival of a response and its commit to the spool is the one
 //!   loss that nobody can prevent.
 //! - **Nothing is handed out twice while it is remembered.** Entries are recognised by id and content; the memory is
-//!   bounded (four times `max_in_flight`, at least 4096).
+//!   bounded (four times `max_in_flight`, at least 4096, of what the vendor confirmed, and as many of what a lost session
+//!   left unconfirmed: that comes again, perhaps behind everything that is newer).
 //! - **The session lives.** While a consumer is stalled, a GET with `maxEvents=1` goes out after half of the inactivity
 //!   delay. A session that the vendor calls invalid or expired is replaced, its id is never used again, and the declared
 //!   subscriptions stand in every session before its first GET.
