@@ -118,7 +118,7 @@ struct Memory {
     next_stamp: u64,
     /// What the vendor confirmed, and what was released.
     confirmed: VecDeque<(u64, Arc<str>, ContentHash)>,
-    /// What is durable without the vendor's confirmation, which cannot be had in this session.
+    /// What is durable without the vendor's confirmation, for which it has to be delivered again.
     unconfirmed: VecDeque<(u64, Arc<str>, ContentHash)>,
 }
 

@@ -277,6 +277,21 @@ fn memory_has_an_end() {
 }
 
 #[test]
+fn memory_of_what_the_vendor_did_not_confirm_has_an_end() {
+    let mut ledger = ledger();
+    for n in 0..2_000 {
+        for m in 0..10 {
+            let handle = hand_out(&mut ledger, &format!("{n}-{m}"), 1);
+            ledger.settle(handle, true, now());
+        }
+        ledger.begin_session();
+    }
+    assert_eq!((ledger.records.len(), ledger.held()), (4096, 0));
+    assert_eq!(again(&mut ledger, "1999-9", 1), Receipt::Redelivered);
+    assert!(matches!(again(&mut ledger, "0-0", 1), Receipt::HandOut(_)));
+}
+
+#[test]
 fn v2_is_done_when_it_is_durable() {
     let mut ledger = Ledger::new(10, false);
     ledger.begin_session();
