@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 use viaduct_testkit::{kafka, nats};
 
-use super::invariants::Seen;
+use super::invariants::{Content, Seen};
 
 /// The categories of the document, and the one for what has none.
 pub(crate) const CATEGORIES: [&str; 4] = ["engagementCenter", "outreach", "messaging", "unknown"];
@@ -157,9 +157,9 @@ pub(crate) fn lines(folder: &Path) -> Vec<(String, Value)> {
     lines
 }
 
-/// `eventId` of a value, and the payload's hash where the payload is the vendor's text.
-fn identity(value: &[u8]) -> (String, Option<String>) {
+/// `eventId` of a value, and its content.
+fn identity(value: &[u8]) -> (String, Option<Content>) {
     let value: Value = serde_json::from_slice(value).expect("values are JSON");
     let id = value["eventId"].as_str().expect("eventId").to_owned();
-    (id, value["payload"].as_str().map(viaduct_simulator::payload_hash))
+    (id, Content::of(&value))
 }

@@ -9,7 +9,7 @@ use viaduct_testkit::nats::{self, StoredMessage};
 
 use super::case::{Broker, Case};
 use super::destinations::{lines, unique};
-use super::invariants::{Findings, Invariant, Seen};
+use super::invariants::{Content, Findings, Invariant, Seen};
 use super::line::Line;
 
 /// The topic of all checkpoints in Kafka.
@@ -254,6 +254,5 @@ impl DeadLetter {
 fn seen(place: String, destination: String, key: Option<String>, value: &[u8]) -> Seen {
     let value: serde_json::Value = serde_json::from_slice(value).expect("values are JSON");
     let event_id = value["eventId"].as_str().expect("eventId").to_owned();
-    let content = value["payload"].as_str().map(viaduct_simulator::payload_hash);
-    Seen { place, destination, key, event_id, content }
+    Seen { place, destination, key, event_id, content: Content::of(&value) }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
+use serde_json::Value;
 use viaduct_simulator::{EventReport, Report};
 
 /// What has to hold after every scenario.
@@ -112,8 +113,32 @@ pub(crate) struct Seen {
     pub(crate) key: Option<String>,
     /// `eventId` of the value.
     pub(crate) event_id: String,
-    /// The payload's hash as the journal has it, where the value is the vendor's text.
-    pub(crate) content: Option<String>,
+    /// Where the value is the vendor's text.
+    pub(crate) content: Option<Content>,
+}
+
+/// What an event is recognised by beside its id. Two that share an id may have the same payload too, and be told apart by
+/// their types or times only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Content {
+    pub(crate) event_type: String,
+    pub(crate) published: String,
+    /// As the journal has it.
+    pub(crate) payload_hash: String,
+}
+
+impl Content {
+    /// That of an event in the vendor's words; `None` where the payload is not the vendor's text.
+    pub(crate) fn of(event: &Value) -> Option<Self> {
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        let payload_hash = viaduct_simulator::payload_hash(event["payload"].as_str()?);
+        Some(Self { event_type: text("eventType"), published: text("publishedTime"), payload_hash })
+    }
+
+    /// Whether it is the event's, as far as the journal tells: it keeps no times.
+    fn is_of(&self, event: &EventReport) -> bool {
+        self.event_type == event.event_type && self.payload_hash == event.payload_hash
+    }
 }
 
 /// I1: every event that the vendor made and did not lose itself is here. `buried` are ids in the dead letters.
@@ -124,11 +149,15 @@ pub(crate) fn nothing_lost(
     buried: &HashSet<String>,
 ) -> Findings {
     // Two events may share an id: where the contents are known, each of them has to be here.
-    let events: HashSet<(&str, Option<&str>)> =
-        seen.iter().map(|seen| (seen.event_id.as_str(), seen.content.as_deref())).collect();
+    let mut of_id: HashMap<&str, Vec<Option<&Content>>> = HashMap::new();
+    for seen in seen {
+        of_id.entry(&seen.event_id).or_default().push(seen.content.as_ref());
+    }
     let is_here = |event: &EventReport, id: &str| {
-        let content = (!event.malformed).then_some(event.payload_hash.as_str());
-        events.contains(&(id, content)) || events.contains(&(id, None)) || buried.contains(id)
+        let is_it = |content: &Option<&Content>| {
+            content.is_none_or(|content| !event.malformed && content.is_of(event))
+        };
+        of_id.get(id).is_some_and(|contents| contents.iter().any(is_it)) || buried.contains(id)
     };
     let missing: Vec<&EventReport> = journal
         .events
@@ -170,11 +199,10 @@ pub(crate) fn duplicates_of_crashes_only(
 }
 
 /// The events, by id and content, that stand here more than once, and how often.
-pub(crate) fn repeated(seen: &[Seen]) -> BTreeMap<(&str, &str), usize> {
-    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+pub(crate) fn repeated(seen: &[Seen]) -> BTreeMap<(&str, Option<&Content>), usize> {
+    let mut counts: BTreeMap<(&str, Option<&Content>), usize> = BTreeMap::new();
     for record in seen {
-        let content = record.content.as_deref().unwrap_or_default();
-        *counts.entry((&record.event_id, content)).or_default() += 1;
+        *counts.entry((&record.event_id, record.content.as_ref())).or_default() += 1;
     }
     counts.retain(|_, count| *count > 1);
     counts
@@ -232,7 +260,7 @@ fn follows(what: &str, journal: &Journal, seen: &[Seen], positions: &[usize]) ->
             last.get(&(record.place.as_str(), key.as_str())).copied().unwrap_or((0, "the beginning"));
         let of_id = of_id.get(record.event_id.as_str()).map_or(&[][..], Vec::as_slice);
         let is_it = |event: &EventReport| {
-            record.content.as_ref().is_none_or(|content| event.malformed || *content == event.payload_hash)
+            record.content.as_ref().is_none_or(|content| event.malformed || content.is_of(event))
         };
         let found = of_id.iter().find(|(position, event)| *position >= after && is_it(event));
         let Some((found, _)) = found else {
@@ -315,13 +343,21 @@ mod tests {
         Journal { report: Report::default(), events, deliveries: deliveries.to_vec() }
     }
 
+    fn content(event_type: &str, published: &str, number: u32) -> Content {
+        Content {
+            event_type: event_type.into(),
+            published: published.into(),
+            payload_hash: format!("h{number}"),
+        }
+    }
+
     fn seen(numbers: &[u32]) -> Vec<Seen> {
         let seen = |number: &u32| Seen {
             place: "p".into(),
             destination: "p".into(),
             key: Some("k".into()),
             event_id: format!("e{number}"),
-            content: Some(format!("h{number}")),
+            content: Some(content("a.b", "12:00", *number)),
         };
         numbers.iter().map(seen).collect()
     }
@@ -351,7 +387,7 @@ mod tests {
         );
         nothing_lost("here", &journal, &seen(&[0, 1, 2, 4]), &HashSet::from(["e3".to_owned()])).none();
         let mut other = seen(&[0, 1, 2, 3, 4]);
-        other[3].content = Some("another".into());
+        other[3].content = Some(content("a.b", "12:00", 9));
         assert_eq!(nothing_lost("here", &journal, &other, &none).broken(), [Invariant::NothingLost]);
         assert_eq!(no_duplicates("here", &seen(&[0, 1, 0])).broken(), [Invariant::NoDuplicates]);
         let once = HashMap::from([("e0".to_owned(), 1)]);
@@ -362,5 +398,27 @@ mod tests {
                 [Invariant::NoDuplicates]
             );
         }
+    }
+
+    #[test]
+    fn two_events_may_share_an_id_and_a_payload() {
+        let mut journal = journal(&[0, 1]);
+        journal.events.truncate(2);
+        let mut both = seen(&[0, 0]);
+        journal.events[1].event_id = Some("e0".into());
+        journal.events[1].payload_hash = "h0".into();
+        for (event_type, published) in [("a.c", "12:00"), ("a.b", "12:01")] {
+            journal.events[1].event_type = event_type.into();
+            both[1].content = Some(content(event_type, published, 0));
+            no_duplicates("here", &both).none();
+            nothing_lost("here", &journal, &both, &HashSet::new()).none();
+            in_order_per_key("here", &journal, &both).none();
+        }
+        journal.events[1].event_type = "a.c".into();
+        assert_eq!(
+            nothing_lost("here", &journal, &seen(&[0]), &HashSet::new()).broken(),
+            [Invariant::NothingLost],
+            "the other one is another event"
+        );
     }
 }
