@@ -22,37 +22,57 @@ pub(crate) fn headers(record: &Record, stream: &str) -> Option<HeaderMap> {
 /// The same without `Nats-Msg-Id`: in an atomic batch one id that is stored already rejects the whole batch, for ever.
 pub(crate) fn headers_in_batch(record: &Record, stream: &str) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
-    for field in &record.headers {
-        // The first two kinds occur once, and their names are known to be good.
-        match &field.name {
-            HeaderName::CloudEvent(attribute) => {
-                let special = |c| !matches!(c, '!'..='~') || c == '"' || c == '%';
-                headers.insert(NatsHeaderName::from_static(attribute.nats()), value(field, special));
-            }
-            HeaderName::ContentType => {
-                headers.insert(NatsHeaderName::from_static("content-type"), value(field, char::is_control));
-            }
-            HeaderName::Literal(name) => {
-                let name = NatsHeaderName::try_from(&**name).ok()?;
-                headers.append(name, value(field, char::is_control));
-            }
-        }
+    for field in fields(record) {
+        let (name, value) = field?;
+        headers.append(name, HeaderValue::from(value.as_ref()));
     }
     headers.insert(header::NATS_EXPECTED_STREAM, stream);
     Some(headers)
 }
 
-fn value(field: &Header, special: impl Fn(char) -> bool) -> HeaderValue {
-    HeaderValue::from(encoded(&field.value, special).as_ref())
+/// How many bytes [`headers_in_batch`] are on the wire, without making them.
+pub(crate) fn length_in_batch(record: &Record, stream: &str) -> Option<usize> {
+    let mut length = EMPTY + line_length(&header::NATS_EXPECTED_STREAM, stream);
+    for field in fields(record) {
+        let (name, value) = field?;
+        length += line_length(&name, &value);
+    }
+    Some(length)
 }
 
-/// How many bytes they are on the wire.
+/// The record's own headers as NATS has them; `None` for one whose name cannot be a NATS header's.
+fn fields(record: &Record) -> impl Iterator<Item = Option<(NatsHeaderName, Cow<'_, str>)>> {
+    record.headers.iter().map(|Header { name, value }| {
+        // The first two kinds occur once, and their names are known to be good.
+        Some(match name {
+            HeaderName::CloudEvent(attribute) => {
+                let special = |c| !matches!(c, '!'..='~') || c == '"' || c == '%';
+                (NatsHeaderName::from_static(attribute.nats()), encoded(value, special))
+            }
+            HeaderName::ContentType => {
+                (NatsHeaderName::from_static("content-type"), encoded(value, char::is_control))
+            }
+            HeaderName::Literal(name) => {
+                (NatsHeaderName::try_from(&**name).ok()?, encoded(value, char::is_control))
+            }
+        })
+    })
+}
+
+/// What headers without a line take on the wire.
+const EMPTY: usize = "NATS/1.0\r\n".len() + "\r\n".len();
+
+/// How many bytes a line of headers is on the wire.
+pub(crate) fn line_length(name: &NatsHeaderName, value: &str) -> usize {
+    AsRef::<str>::as_ref(name).len() + ": ".len() + value.len() + "\r\n".len()
+}
+
+/// How many bytes headers are on the wire.
 pub(crate) fn wire_length(headers: &HeaderMap) -> usize {
-    let fields = headers.iter().flat_map(|(name, values)| {
-        let name = AsRef::<str>::as_ref(name).len();
-        values.iter().map(move |value| name + ": ".len() + value.as_str().len() + "\r\n".len())
-    });
-    "NATS/1.0\r\n".len() + fields.sum::<usize>() + "\r\n".len()
+    let lines = headers
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(move |value| line_length(name, value.as_str())));
+    EMPTY + lines.sum::<usize>()
 }
 
 fn encoded(value: &str, special: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -104,7 +124,23 @@ mod tests {
     }
 
     #[test]
+    fn the_length_is_known_beforehand() {
+        let literal = |name: &str| HeaderName::Literal(name.into());
+        let fields = vec![
+            (HeaderName::CloudEvent(Attribute::Subject), "50% ü\r\nX: 1"),
+            (HeaderName::ContentType, "application/json"),
+            (literal("viaduct-reason"), "a b\nc ü"),
+            (literal("viaduct-reason"), "twice"),
+        ];
+        let record = record(fields);
+        let headers = headers_in_batch(&record, "VIA").expect("good names");
+        assert_eq!(length_in_batch(&record, "VIA"), Some(wire_length(&headers)));
+    }
+
+    #[test]
     fn a_name_that_nats_cannot_have_is_seen() {
-        assert!(headers(&record(vec![(HeaderName::Literal("a:b".into()), "x")]), "VIA").is_none());
+        let record = record(vec![(HeaderName::Literal("a:b".into()), "x")]);
+        assert!(headers(&record, "VIA").is_none());
+        assert!(length_in_batch(&record, "VIA").is_none());
     }
 }

@@ -33,12 +33,13 @@ const ASK: usize = 128;
 /// A server may also have a limit of bytes (a replicated stream keeps an open batch in memory).
 const MOST_BYTES: usize = 8 * 1024 * 1024;
 
-/// One message of a batch.
+/// One message of a batch, without its place in it.
 #[derive(Debug)]
-struct Outgoing {
-    subject: Arc<str>,
-    headers: HeaderMap,
-    payload: Bytes,
+enum Outgoing {
+    /// Its headers are made when its turn has come: the server works on the ones before meanwhile.
+    Record(Record),
+    /// A page or a checkpoint.
+    Made { subject: Arc<str>, headers: HeaderMap, payload: Bytes },
 }
 
 /// A batch under construction, and its place in an epoch.
@@ -89,11 +90,10 @@ impl<'a> AtomicBatch<'a> {
         if record.destination.starts_with(super::checkpoint::ROOT) {
             return rejected(RejectReason::InvalidDestination, "the subject belongs to the checkpoints");
         }
-        let Some(headers) = message::headers_in_batch(record, self.stream()) else {
+        let Some(own) = message::length_in_batch(record, self.stream()) else {
             return rejected(RejectReason::Refused, "a header's name is not one that NATS can have");
         };
-        let headers = self.numbered(headers);
-        let size = message::wire_length(&headers) + record.value.len();
+        let size = own + self.place_length() + record.value.len();
         if size > self.largest {
             let detail = format!(
                 "{size} bytes are more than the server or the stream takes ({} bytes, headers included)",
@@ -105,8 +105,7 @@ impl<'a> AtomicBatch<'a> {
             return Added::Enough;
         }
         self.bytes += size;
-        let (subject, payload) = (record.destination.clone(), record.value.clone());
-        self.messages.push(Outgoing { subject, headers, payload });
+        self.messages.push(Outgoing::Record(record.clone()));
         Added::In
     }
 
@@ -114,10 +113,25 @@ impl<'a> AtomicBatch<'a> {
         &self.shared.checked.settings.stream
     }
 
-    fn numbered(&self, mut headers: HeaderMap) -> HeaderMap {
+    /// What the next message's place in the batch takes on the wire.
+    fn place_length(&self) -> usize {
+        let sequence = (self.messages.len() + 1).to_string();
+        message::line_length(&header::NATS_BATCH_ID, &self.id)
+            + message::line_length(&header::NATS_BATCH_SEQUENCE, &sequence)
+    }
+
+    /// Subject, headers and payload of the message at `index`.
+    fn finished(&self, index: usize, message: Outgoing) -> (Arc<str>, HeaderMap, Bytes) {
+        let (subject, mut headers, payload) = match message {
+            Outgoing::Record(record) => {
+                let headers = message::headers_in_batch(&record, self.stream());
+                (record.destination, headers.expect("looked at when it was added"), record.value)
+            }
+            Outgoing::Made { subject, headers, payload } => (subject, headers, payload),
+        };
         headers.insert(header::NATS_BATCH_ID, self.id.as_str());
-        headers.insert(header::NATS_BATCH_SEQUENCE, (self.messages.len() + 1).to_string());
-        headers
+        headers.insert(header::NATS_BATCH_SEQUENCE, (index + 1).to_string());
+        (subject, headers, payload)
     }
 
     /// Sends it with the checkpoint that is proposed, which replaces the one at `expected`, and waits for its end.
@@ -135,10 +149,10 @@ impl<'a> AtomicBatch<'a> {
             let mut headers = HeaderMap::new();
             headers.insert(header::NATS_EXPECTED_STREAM, self.stream());
             headers.insert(header::NATS_ROLLUP, "sub");
-            let headers = self.numbered(headers);
             let subject = checkpoint::page_subject(subject, *page).into();
             // A page that is no longer needed becomes an empty message, until its number is used again.
-            self.messages.push(Outgoing { subject, headers, payload: text.clone().unwrap_or_default() });
+            let payload = text.clone().unwrap_or_default();
+            self.messages.push(Outgoing::Made { subject, headers, payload });
         }
         let text = proposal.text().clone();
         let mut headers = HeaderMap::new();
@@ -151,8 +165,7 @@ impl<'a> AtomicBatch<'a> {
         } else {
             headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         }
-        let headers = self.numbered(headers);
-        let size = message::wire_length(&headers) + text.len();
+        let size = message::wire_length(&headers) + self.place_length() + text.len();
         if size > self.largest {
             return Verdict::Again(
                 "checkpoint_too_large",
@@ -163,8 +176,8 @@ impl<'a> AtomicBatch<'a> {
                 ),
             );
         }
-        self.messages.push(Outgoing { subject: subject.into(), headers, payload: text });
-        self.send(loud).await
+        self.messages.push(Outgoing::Made { subject: subject.into(), headers, payload: text });
+        self.send(subject, loud).await
     }
 
     /// Sends the fence `text`, under no condition. Only for a batch without records.
@@ -173,20 +186,19 @@ impl<'a> AtomicBatch<'a> {
         headers.insert(header::NATS_EXPECTED_STREAM, self.stream());
         headers.insert(super::checkpoint::FENCE, "1");
         headers.insert(header::NATS_BATCH_COMMIT, header::NATS_BATCH_COMMIT_FINAL);
-        let headers = self.numbered(headers);
-        self.messages.push(Outgoing { subject: subject.into(), headers, payload: text });
-        self.send(false).await
+        self.messages.push(Outgoing::Made { subject: subject.into(), headers, payload: text });
+        self.send(subject, false).await
     }
 
-    async fn send(mut self, loud: bool) -> Verdict {
+    /// `checkpoint` is the subject of the last message.
+    async fn send(mut self, checkpoint: &str, loud: bool) -> Verdict {
         let (shared, epoch) = (self.shared, self.epoch);
         let patience = shared.checked.settings.ack_timeout;
         let last = self.messages.len() - 1;
         let middle = self.messages.len() / 2;
-        let checkpoint = self.messages[last].subject.clone();
         let mut deadline = pin!(sleep_until(Instant::now() + patience));
         for (index, message) in std::mem::take(&mut self.messages).into_iter().enumerate() {
-            let Outgoing { subject, headers, payload } = message;
+            let (subject, headers, payload) = self.finished(index, message);
             let call = &self.call;
             let sending = async {
                 if index == last {
@@ -213,7 +225,7 @@ impl<'a> AtomicBatch<'a> {
             }
             while let Ok(note) = self.call.notes.try_recv() {
                 deadline.as_mut().reset(Instant::now() + patience);
-                if let Some(verdict) = self.hear(note, last, &checkpoint) {
+                if let Some(verdict) = self.hear(note, last, checkpoint) {
                     return verdict;
                 }
             }
@@ -224,7 +236,7 @@ impl<'a> AtomicBatch<'a> {
                 note = self.call.notes.recv() => {
                     deadline.as_mut().reset(Instant::now() + patience);
                     let Some(note) = note else { return Verdict::Unknown(epoch.reason()) };
-                    if let Some(verdict) = self.hear(note, last, &checkpoint) {
+                    if let Some(verdict) = self.hear(note, last, checkpoint) {
                         return verdict;
                     }
                 }

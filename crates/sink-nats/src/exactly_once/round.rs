@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use viaduct_sink::outcome::Position;
 use viaduct_sink::{Outcome, Receipt, Record, Refusal};
 
@@ -24,7 +25,8 @@ const VAIN: u32 = 8;
 
 /// The records of a round and what is known of them.
 struct Round {
-    requests: Vec<Request>,
+    /// Who waits for the fates, and of how many records each, in order.
+    replies: Vec<(oneshot::Sender<Vec<Outcome>>, usize)>,
     records: Vec<Record>,
     fates: Vec<Option<Outcome>>,
     /// The records without a fate, in order.
@@ -40,13 +42,17 @@ struct Round {
 
 impl Round {
     fn new(requests: Vec<Request>) -> Self {
-        let records: Vec<Record> =
-            requests.iter().flat_map(|request| request.records.iter().cloned()).collect();
+        let mut records = Vec::new();
+        let mut replies = Vec::with_capacity(requests.len());
+        for request in requests {
+            replies.push((request.reply, request.records.len()));
+            records.extend(request.records);
+        }
         Self {
             fates: vec![None; records.len()],
             queue: (0..records.len()).collect(),
             records,
-            requests,
+            replies,
             lanes: Lanes::default(),
             bisect: Bisect::default(),
             loud: false,
@@ -86,10 +92,10 @@ impl Round {
     /// Tells everybody.
     fn report(self) {
         let mut fates = self.fates.into_iter().map(|fate| fate.unwrap_or_else(held));
-        for request in self.requests {
-            let own = fates.by_ref().take(request.records.len()).collect();
+        for (reply, count) in self.replies {
+            let own = fates.by_ref().take(count).collect();
             // Whoever offered them may have gone.
-            let _ = request.reply.send(own);
+            let _ = reply.send(own);
         }
     }
 }
