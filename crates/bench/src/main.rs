@@ -113,7 +113,13 @@ fn main() -> Result<()> {
 /// Builds the real binary, alone: built together with the tests' own crates it could be told to fail.
 fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut build = Command::new(cargo);
+    // `cargo run` tells this program of its own package, and build scripts run again where they are told of another one.
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
+        build.env_remove(name);
+    }
+    let status = build
         .args(["build", "--release", "--locked", "--package", "viaduct"])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .status()
