@@ -7,6 +7,9 @@
 //!
 //! Young events are few: when they become many, the oldest of them are turned into a page. An event that is forgotten
 //! leaves a gap in its page, and a page without events is removed.
+//!
+//! What was read is turned at once, unless it is next to nothing. A process that was killed leaves the names of events that
+//! the vendor has acknowledged and will never mention again: with every batch from then on they would be written once more.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,6 +29,8 @@ pub(crate) struct Limits {
 
 /// Pages that are written, or removed, with one checkpoint.
 const MOST_AT_A_TIME: usize = 4;
+/// What was read becomes a page where it fills this share of one.
+const WORTH_A_PAGE: usize = 16;
 
 #[derive(Debug, Clone, Copy)]
 enum Place {
@@ -43,6 +48,8 @@ pub(crate) struct Memory {
     pages: Vec<Page>,
     places: HashMap<Arc<str>, Place>,
     next_stamp: u64,
+    /// Young events with smaller stamps were read.
+    read_before: u64,
     /// Pages that are stored and hold nothing any more.
     empty: BTreeSet<u32>,
 }
@@ -62,6 +69,7 @@ impl Memory {
             pages: Vec::new(),
             places: HashMap::new(),
             next_stamp: 0,
+            read_before: 0,
             empty: BTreeSet::new(),
         }
     }
@@ -85,6 +93,7 @@ impl Memory {
                 self.hold(&remembered.event, record);
             }
         }
+        self.read_before = self.next_stamp;
         self.shrink();
     }
 
@@ -191,16 +200,30 @@ impl Memory {
         });
     }
 
-    /// The pages that have to be turned so that `more` young events have room.
+    /// Young events that were read and are to be turned.
+    fn read(&self) -> usize {
+        let Limits { page, all, .. } = self.limits;
+        let count = self.young.range(..self.read_before).count();
+        // Processes that die one after the other must not leave a heap of small pages.
+        let worth = count * WORTH_A_PAGE >= page && self.pages.len() * page < 2 * all;
+        if worth { count } else { 0 }
+    }
+
+    /// The pages that have to be turned: what was read, and more where `more` young events need the room.
     pub(crate) fn turns(&self, more: usize) -> Vec<Turn> {
         let mut turns: Vec<Turn> = Vec::new();
         let mut stamps = self.young.keys().copied();
-        let mut left = self.young.len();
-        while left >= self.limits.page && left + more > self.limits.young && turns.len() < MOST_AT_A_TIME {
+        let (mut read, mut left) = (self.read(), self.young.len());
+        while turns.len() < MOST_AT_A_TIME {
+            let full = left >= self.limits.page && left + more > self.limits.young;
+            let count = if full || read > self.limits.page { self.limits.page } else { read };
+            if count == 0 {
+                break;
+            }
             let taken = |number| self.page(number).is_some() || turns.iter().any(|turn| turn.page == number);
             let page = (0..).find(|number| !taken(*number)).expect("there are more numbers than pages");
-            turns.push(Turn { page, stamps: stamps.by_ref().take(self.limits.page).collect() });
-            left -= self.limits.page;
+            turns.push(Turn { page, stamps: stamps.by_ref().take(count).collect() });
+            (read, left) = (read.saturating_sub(count), left - count);
         }
         turns
     }

@@ -140,6 +140,12 @@ impl Progress {
         !self.session_stored
     }
 
+    /// Whether the stored checkpoint tells all: the session, and no event that is acknowledged. Whoever closes should leave
+    /// it so; what still stands there is remembered by all that come after.
+    pub fn is_told(&self) -> bool {
+        self.session_stored && self.forgotten.is_empty()
+    }
+
     /// The source goes on with this session.
     pub fn set_session(&mut self, session: Option<Box<RawValue>>) {
         if session.as_deref().map(RawValue::get) != self.session().map(RawValue::get) {
@@ -424,6 +430,35 @@ mod tests {
             stored.read().unwrap().events().map(|event| event.event.to_string()).collect();
         assert_eq!(names, ["4", "17", "1"].map(String::from));
         assert!(next.recognise(&record("1", None)) && next.recognise(&record("1", Some("letter"))));
+    }
+
+    /// A killed process leaves names that no acknowledgement takes away any more.
+    #[test]
+    fn what_a_process_before_left_is_written_once_more_and_not_with_every_batch() {
+        let mut stored = Stored::default();
+        let mut before = Progress::claim(Owner::random(), 1 << 17, None);
+        let left: Vec<Record> = (0..1_500).map(|number| record(&format!("left-{number}"), None)).collect();
+        let proposal = before.propose(&left);
+        stored.store(&proposal);
+        before.commit(proposal);
+
+        let mut next = Progress::claim(Owner::random(), 1 << 17, stored.read());
+        let claim = next.propose([]);
+        assert_eq!(claim.pages().len(), 2, "a full page and the rest");
+        stored.store(&claim);
+        next.commit(claim);
+        for number in 0..100 {
+            let event = record(&number.to_string(), None);
+            let proposal = next.propose([&event]);
+            assert!(proposal.pages().is_empty() && proposal.text().len() < 1_000, "{:?}", proposal.text());
+            stored.store(&proposal);
+            next.commit(proposal);
+            next.acknowledged(&event.event);
+        }
+        let mut third = Progress::claim(Owner::random(), 1 << 17, stored.read());
+        assert!(left.iter().all(|record| third.recognise(record)), "remembered all the same");
+        let claim = third.propose([]);
+        assert!(claim.pages().is_empty(), "one event is not worth a page");
     }
 
     proptest! {

@@ -89,8 +89,11 @@ impl Shard {
         round.close();
         self.set_gate(Gate::Shut);
 
-        let stale = self.ledger().stale();
-        let written = self.write_checkpoints(&round, &stale).await;
+        let untold = match self.closing.is_cancelled() {
+            true => self.ledger().untold(),
+            false => self.ledger().stale(),
+        };
+        let written = self.write_checkpoints(&round, &untold).await;
         if let Err(code) = written {
             debug!(shard = self.number, "{}", not_written(code));
             round.spoil();
@@ -102,7 +105,7 @@ impl Shard {
         };
         match after {
             After::Next if renew => After::Renew(Before::Unknown),
-            After::Next if self.closing.is_cancelled() && self.ledger().stale().is_empty() => After::Closed,
+            After::Next if self.closing.is_cancelled() && self.ledger().untold().is_empty() => After::Closed,
             after => after,
         }
     }

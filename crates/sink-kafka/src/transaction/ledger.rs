@@ -188,10 +188,18 @@ impl Ledger {
 
     /// Sources of which the destination should be told something that no checkpoint of the open transaction tells.
     pub(super) fn stale(&self) -> Vec<Arc<str>> {
-        let stale = |source: &&Source| {
-            source.proposal.is_none() && source.progress.as_ref().is_some_and(Progress::is_stale)
-        };
-        let sources = self.sources.iter().filter(|(_, source)| stale(source));
+        self.unproposed(Progress::is_stale)
+    }
+
+    /// The same when the sink closes, which leaves no name of an acknowledged event behind.
+    pub(super) fn untold(&self) -> Vec<Arc<str>> {
+        self.unproposed(|progress| !progress.is_told())
+    }
+
+    fn unproposed(&self, which: impl Fn(&Progress) -> bool) -> Vec<Arc<str>> {
+        let unproposed =
+            |source: &&Source| source.proposal.is_none() && source.progress.as_ref().is_some_and(&which);
+        let sources = self.sources.iter().filter(|(_, source)| unproposed(source));
         sources.map(|(name, _)| Arc::clone(name)).collect()
     }
 

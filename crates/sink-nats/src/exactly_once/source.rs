@@ -111,7 +111,7 @@ impl Source {
                 self.publish(requests).await;
             }
             if let Some(done) = farewell {
-                if self.is_stale() {
+                if matches!(&self.standing, Standing::Owner(owned) if !owned.progress.is_told()) {
                     self.write_now().await;
                 }
                 let _ = done.send(());
