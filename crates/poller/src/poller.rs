@@ -111,6 +111,7 @@ impl Poller {
             done: Vec::new(),
             spool_rest: None,
             stopping: false,
+            gives_way: false,
         });
         run.run(stop).await
     }

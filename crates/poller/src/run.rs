@@ -23,6 +23,9 @@ use crate::token::{Access, TokenProvider};
 /// Rest after the spool could not be read or tidied.
 const SPOOL_REST: Duration = Duration::from_secs(1);
 
+/// A response of so few events is published in less time than it takes to ask for more.
+const FEW: usize = 8;
+
 /// The clock of the loop; it stands still in tests that pause tokio's time.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -46,6 +49,8 @@ pub(crate) struct Run {
     pub(crate) done: Vec<u64>,
     pub(crate) spool_rest: Option<Instant>,
     pub(crate) stopping: bool,
+    /// A few events were handed out: whoever has them goes first.
+    pub(crate) gives_way: bool,
 }
 
 /// Full-jitter randomness.
@@ -89,6 +94,9 @@ impl Run {
         self.kernel.begin();
         let mut settled = Vec::new();
         loop {
+            if std::mem::take(&mut self.gives_way) {
+                tokio::task::yield_now().await;
+            }
             // Whatever has come is heard before anything new is said: an answer with a Retry-After, or one that calls the
             // session dead, must count for the very next request of the other lane.
             while let Some(event) = self.next_event(Patience::None, &stop, &mut settled).await {
@@ -245,6 +253,7 @@ impl Run {
         if !entries.is_empty() {
             crash_point(Moment::AfterGet);
         }
+        self.gives_way = (1..=FEW).contains(&entries.len());
         self.kernel.polled(&session, entries, spooled, took, now);
     }
 
