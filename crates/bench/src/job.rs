@@ -14,7 +14,7 @@ pub(crate) struct Job {
     pub(crate) target: Target,
     /// Sessions of the floor.
     pub(crate) sessions: usize,
-    /// Events per GET, and records per atomic batch.
+    /// Events per GET; records per atomic batch or transaction.
     pub(crate) batch: usize,
     /// How long the limit publishes.
     pub(crate) seconds: f64,
@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Limit,
     /// The same in JetStream's atomic batches.
     LimitInBatches,
+    /// The same in Kafka's transactions.
+    LimitInTransactions,
 }
 
 /// Where the vendor's API is.
@@ -53,7 +55,7 @@ pub(crate) fn run(job: &str) -> Result<()> {
     runtime.block_on(async {
         match job.kind {
             Kind::Floor => floor::run(&job.vendor, &job.target, job.sessions, job.batch).await,
-            Kind::Limit | Kind::LimitInBatches => limit::run(&job).await,
+            Kind::Limit | Kind::LimitInBatches | Kind::LimitInTransactions => limit::run(&job).await,
         }
     })
 }

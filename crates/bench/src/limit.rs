@@ -43,12 +43,18 @@ pub(crate) async fn run(job: &Job) -> Result<()> {
             go()?;
             in_batches(&client, subject, &records, job.batch, time).await?
         }
+        (Kind::LimitInTransactions, Target::Nats { .. }) => bail!("NATS has no transactions"),
         (_, Target::Nats { url, subject, .. }) => {
             let context = jetstream::new(async_nats::connect(url).await?);
             go()?;
             one_by_one(&context, subject, &records, time).await?
         }
         (Kind::LimitInBatches, Target::Kafka { .. }) => bail!("Kafka has no such batches"),
+        (Kind::LimitInTransactions, Target::Kafka { bootstrap, topic }) => {
+            let turns = Turns::connect(bootstrap)?;
+            go()?;
+            turns.publish(topic, &records, job.batch, time)?
+        }
         (_, Target::Kafka { bootstrap, topic }) => {
             let producer = Kafka::connect(bootstrap)?;
             go()?;
@@ -102,14 +108,19 @@ pub(crate) struct Kafka {
 
 impl Kafka {
     pub(crate) fn connect(bootstrap: &str) -> Result<Self> {
+        Self::with(bootstrap, |_| {})
+    }
+
+    fn with(bootstrap: &str, more: impl FnOnce(&mut ClientConfig)) -> Result<Self> {
         let delivered = Arc::new(AtomicU64::new(0));
-        let producer = ClientConfig::new()
+        let mut config = ClientConfig::new();
+        config
             .set("bootstrap.servers", bootstrap)
             .set("acks", "all")
             .set("enable.idempotence", "true")
-            .set("linger.ms", "1")
-            .create_with_context(Counting(delivered.clone()))?;
-        Ok(Self { producer, delivered })
+            .set("linger.ms", "1");
+        more(&mut config);
+        Ok(Self { producer: config.create_with_context(Counting(delivered.clone()))?, delivered })
     }
 
     fn publish(&self, topic: &str, records: &[Kept], time: Duration) -> Result<u64> {
@@ -124,6 +135,16 @@ impl Kafka {
         self.producer.flush(Duration::from_secs(30))?;
         ensure!(self.delivered.load(Ordering::Relaxed) == sent, "some records were not taken");
         Ok(sent)
+    }
+
+    /// Waits until all are delivered. rdkafka's own `flush` would look every 100 ms beside a thread that serves the reports.
+    fn settled(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.producer.in_flight_count() > 0 {
+            ensure!(Instant::now() < deadline, "the broker takes nothing");
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
     }
 
     pub(crate) fn send(&self, topic: &str, record: &Kept) -> Result<()> {
@@ -143,6 +164,42 @@ impl Kafka {
                 Err((error, _)) => return Err(error.into()),
             }
         }
+    }
+}
+
+/// Two transactional producers that take turns: the coordinator writes the markers of one while the other has begun.
+struct Turns([Kafka; 2]);
+
+impl Turns {
+    fn connect(bootstrap: &str) -> Result<Self> {
+        let connect = |id: &str| {
+            let kafka = Kafka::with(bootstrap, |config| {
+                config.set("transactional.id", format!("limit-{}-{id}", std::process::id()));
+            })?;
+            kafka.producer.init_transactions(Duration::from_secs(30))?;
+            Ok::<_, anyhow::Error>(kafka)
+        };
+        Ok(Self([connect("first")?, connect("second")?]))
+    }
+
+    /// Transactions of `size` records, one behind the other: a record of the next one must not stand before those of this.
+    fn publish(&self, topic: &str, records: &[Kept], size: usize, time: Duration) -> Result<u64> {
+        let end = Instant::now() + time;
+        let mut records = records.iter().cycle();
+        let mut sent = 0;
+        for kafka in self.0.iter().cycle() {
+            if Instant::now() >= end {
+                break;
+            }
+            kafka.producer.begin_transaction()?;
+            for record in records.by_ref().take(size) {
+                kafka.send(topic, record)?;
+            }
+            kafka.settled()?;
+            kafka.producer.commit_transaction(Duration::from_secs(30))?;
+            sent += size as u64;
+        }
+        Ok(sent)
     }
 }
 

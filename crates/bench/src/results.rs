@@ -27,10 +27,11 @@ pub(crate) struct Row {
 }
 
 /// What a figure's ratio to another contender's is worth showing for.
-const RATIOS: [(&str, &str); 9] = [
+const RATIOS: [(&str, &str); 10] = [
     ("events_per_second", "floor"),
     ("events_per_second", "limit"),
     ("events_per_second", "limit, atomic batches"),
+    ("events_per_second", "limit, transactions"),
     ("events_per_second", "viaduct"),
     ("events_per_second", "other build"),
     ("cpu_per_million", "floor"),

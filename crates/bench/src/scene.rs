@@ -16,6 +16,7 @@ use crate::process::Process;
 pub(crate) enum Contender {
     Limit,
     LimitInBatches,
+    LimitInTransactions,
     Floor,
     Viaduct,
     ViaductExactlyOnce,
@@ -37,6 +38,7 @@ impl Contender {
         match self {
             Self::Limit => "limit",
             Self::LimitInBatches => "limit, atomic batches",
+            Self::LimitInTransactions => "limit, transactions",
             Self::Floor => "floor",
             Self::Viaduct => "viaduct",
             Self::ViaductExactlyOnce => "viaduct, exactly once",
@@ -47,7 +49,7 @@ impl Contender {
 
     /// It publishes from memory, not from the vendor.
     pub(crate) fn is_limit(self) -> bool {
-        matches!(self, Self::Limit | Self::LimitInBatches)
+        matches!(self, Self::Limit | Self::LimitInBatches | Self::LimitInTransactions)
     }
 }
 
@@ -63,6 +65,14 @@ pub(crate) struct Case {
     pub(crate) seconds: f64,
     /// `max_in_flight` of Viaduct's sources, where it is not to be the default.
     pub(crate) max_in_flight: Option<usize>,
+}
+
+impl Case {
+    /// Records that a transaction of Viaduct may have while as many arrive for the next one: half of what a source holds, less
+    /// what it keeps free.
+    fn most_in_transaction(&self) -> usize {
+        self.max_in_flight.unwrap_or(2_000).saturating_sub(64) / 2
+    }
 }
 
 impl Default for Case {
@@ -102,6 +112,7 @@ pub(crate) fn contender(
     let kind = match contender {
         Contender::Limit => Kind::Limit,
         Contender::LimitInBatches => Kind::LimitInBatches,
+        Contender::LimitInTransactions => Kind::LimitInTransactions,
         Contender::Floor => Kind::Floor,
         Contender::Viaduct
         | Contender::ViaductExactlyOnce
@@ -120,7 +131,10 @@ pub(crate) fn contender(
         vendor: address,
         target: target.clone(),
         sessions: case.sources,
-        batch: case.batch,
+        batch: match contender {
+            Contender::LimitInTransactions => case.most_in_transaction(),
+            _ => case.batch,
+        },
         seconds: case.seconds,
     };
     Process::start(&std::env::current_exe()?, &["contend", &serde_json::to_string(&job)?])

@@ -151,12 +151,14 @@ impl Plan<'_> {
     }
 
     fn contenders(&self, with_limits: bool) -> Vec<Contender> {
-        let nats = self.broker.system() == System::Nats;
         let mut contenders = Vec::new();
         if with_limits {
             contenders.push(Contender::Limit);
-            if nats && self.exactly_once {
-                contenders.push(Contender::LimitInBatches);
+            if self.exactly_once {
+                contenders.push(match self.broker.system() {
+                    System::Kafka => Contender::LimitInTransactions,
+                    System::Nats => Contender::LimitInBatches,
+                });
             }
         }
         contenders.extend([Contender::Floor, Contender::Viaduct]);
