@@ -42,6 +42,8 @@ enum Fault {
     KeepsSession,
     /// Writes the batch back to front.
     Reorders,
+    /// Writes nothing when it is closed.
+    ClosesAtOnce,
 }
 
 /// A destination in memory.
@@ -154,6 +156,9 @@ impl Sink for Memory {
     }
 
     async fn close(&self) {
+        if self.fault == Fault::ClosesAtOnce {
+            return;
+        }
         let sources: Vec<String> = self.progress.lock().unwrap().keys().cloned().collect();
         for source in sources {
             let _ = self.store(&source, None);
@@ -233,6 +238,7 @@ async fn every_fault_is_caught() {
         Fault::KeepsSession,
         Fault::LosesPages,
         Fault::Reorders,
+        Fault::ClosesAtOnce,
     ] {
         let caught = run(fault).await.expect_err(&format!("{fault:?} is not caught"));
         let words = caught.downcast_ref::<String>().map(String::as_str);

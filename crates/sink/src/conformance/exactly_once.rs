@@ -126,7 +126,7 @@ pub async fn takes_over_what_is_stored(instances: &dyn Instances) {
     second.close().await;
 }
 
-/// An acknowledged event leaves the checkpoint with the next one that is stored; nothing else does.
+/// An acknowledged event leaves the checkpoint with the next one that is stored, or when the sink is closed; nothing else does.
 ///
 /// # Panics
 ///
@@ -146,7 +146,17 @@ pub async fn forgets_what_is_acknowledged(instances: &dyn Instances) {
     assert_eq!(found.remembered, 20, "exactly once: what is acknowledged is not remembered");
     confirmed(&settle(&*second, "two", &all[20..]).await, true);
     expect(instances, &destination, &all).await;
+    for record in &all[20..30] {
+        checkpoints(&second).acknowledged("two", &record.event);
+    }
     second.close().await;
+    let third = instances.start().await;
+    let found = claim(&third, "two").await;
+    assert_eq!(
+        found.remembered, 10,
+        "exactly once: a sink that is closed leaves no acknowledged event behind"
+    );
+    third.close().await;
 }
 
 /// From the moment another instance has claimed the source, the one before publishes nothing, says "fenced" for every
