@@ -33,10 +33,17 @@ pub(super) async fn replaced_while_frozen(case: Case) -> Findings {
         // The zombie had events in its hands.
         world.crashed();
         world.flow(300).await;
-        bridge.signal("CONT");
-        // One that goes on by mistake gets time to show what it does.
+        // One that goes on by mistake gets time to show what it does, and what to do it with: something that the heir has
+        // committed is still unacknowledged, and so comes to the thawed one, which does not know of it.
         let patience = case.mistake.map_or(PATIENCE, |_| Duration::from_secs(10));
+        if case.mistake.is_some() {
+            world.vendor.0.control().hold_acknowledgements(true);
+            let held = async |vendor: &Vendor| !vendor.0.control().held_acknowledgements().is_empty();
+            world.comes("the heir acknowledges what it has committed", PATIENCE, held).await;
+        }
+        bridge.signal("CONT");
         let ended = bridge.ends_within(patience).await.and_then(|status| status.code());
+        world.vendor.0.control().hold_acknowledgements(false);
         world.findings.add(Findings::unless(ended == Some(75), Invariant::Recovers, || {
             format!("the thawed process ended with {ended:?}, not with 75")
         }));
