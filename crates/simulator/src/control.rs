@@ -55,6 +55,12 @@ impl Control {
         });
     }
 
+    /// GETs of events that wait for an answer, in all live sessions. One of a client that was killed counts until its
+    /// connection is seen to be gone.
+    pub fn polls_under_way(&self) -> usize {
+        self.simulation.core().sessions.polls_under_way()
+    }
+
     /// The event ids of each acknowledge request that is held, in order of arrival.
     pub fn held_acknowledgements(&self) -> Vec<Vec<String>> {
         self.simulation.core().held.values().cloned().collect()

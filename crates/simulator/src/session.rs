@@ -158,6 +158,10 @@ impl Sessions {
         ids.iter().filter_map(|id| self.end(id, End::Expired)).collect()
     }
 
+    pub(crate) fn polls_under_way(&self) -> usize {
+        self.live.values().map(|session| session.in_flight.len()).sum()
+    }
+
     /// When the client was first told that this id is not alive.
     pub(crate) fn told(&self, id: &str) -> Option<Told> {
         self.dead.get(id).copied().flatten()

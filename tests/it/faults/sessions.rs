@@ -8,6 +8,7 @@ use viaduct_simulator::{Redelivery, Requeue, Settings};
 use crate::kit::case::{Broker, Case, Delivery, hold};
 use crate::kit::invariants::{Findings, Invariant};
 use crate::kit::line::Line;
+use crate::kit::vendor::Vendor;
 use crate::kit::world::{PATIENCE, World, flowing};
 
 const SUBSCRIPTION: &str = r#"
@@ -40,6 +41,9 @@ pub(super) async fn sessions_end(case: Case) -> Findings {
 
     // The session that the next process finds saved is dead already.
     world.kill(&mut bridge);
+    // Or else the dead one's last GET is answered with it, which the vendor takes for told.
+    let gone = async |vendor: &Vendor| vendor.0.control().polls_under_way() == 0;
+    world.comes("the killed process's connections are gone", PATIENCE, gone).await;
     world.vendor.0.control().expire_all_sessions();
     let bridge = world.start();
     world.flow(200).await;
