@@ -97,8 +97,7 @@ async fn what_is_being_acknowledged_is_readable_already() {
             let early = held.iter().find(|id| !readable.contains(id.as_str()));
             assert_eq!(early, None, "{what}: acknowledged before it was readable");
         }
-        control.hold_acknowledgements(false);
-        control.hold_acknowledgements(true);
+        control.answer_held_acknowledgements();
         until("what was looked at is let go", Duration::from_secs(30), async || {
             !control.held_acknowledgements().iter().flatten().any(|id| held.contains(id))
         })

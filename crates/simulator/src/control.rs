@@ -55,6 +55,11 @@ impl Control {
         });
     }
 
+    /// Answers the acknowledge requests that are held now; those that come later are held as before.
+    pub fn answer_held_acknowledgements(&self) {
+        self.simulation.hold.send_modify(|state| state.releases += 1);
+    }
+
     /// GETs of events that wait for an answer, in all live sessions. One of a client that was killed counts until its
     /// connection is seen to be gone.
     pub fn polls_under_way(&self) -> usize {
