@@ -23,7 +23,8 @@ use crate::token::{Access, TokenProvider};
 /// Rest after the spool could not be read or tidied.
 const SPOOL_REST: Duration = Duration::from_secs(1);
 
-/// A response of so few events is published in less time than it takes to ask for more.
+/// So few events of a response go their way before more are asked for: one is routed in less time than a request takes to
+/// make.
 const FEW: usize = 8;
 
 /// The clock of the loop; it stands still in tests that pause tokio's time.
