@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::brokers::{Broker, consumer};
 use crate::job::Target;
+use crate::paced;
 use crate::scene::{self, Binaries, Case, Contender};
 
 const RATE: u64 = 1_000;
@@ -61,13 +62,22 @@ pub(crate) async fn run(
     let events = (case.seconds * RATE as f64) as u64 + WARM_UP;
     let vendor = scene::vendor(case).await?;
     let control = vendor.control();
-    control.pause();
     let target = broker.target().await?;
     let folder = TempDir::new()?;
     let clock = Clock::new(events);
-    ensure!(!contender.is_limit(), "the limit has no vendor");
-    let mut process = scene::contender(contender, case, binaries, &vendor, &target, &folder)?;
-    scene::everybody_waits(&vendor, case, &mut process).await?;
+    let mut process = None;
+    let emit: Box<dyn Fn(u64) + Send> = if contender.is_limit() {
+        let numbers = paced::start(contender, &scene::address(&vendor), &target).await?;
+        Box::new(move |number| {
+            // Nobody takes it where the limit has failed, which it tells itself.
+            let _ = numbers.send(number);
+        })
+    } else {
+        control.pause();
+        let started = scene::contender(contender, case, binaries, &vendor, &target, &folder)?;
+        scene::everybody_waits(&vendor, case, process.insert(started)).await?;
+        Box::new(move |_| control.emit(1))
+    };
     tokio::time::sleep(Duration::from_millis(500)).await;
 
     let ready = Arc::new(AtomicBool::new(false));
@@ -81,7 +91,7 @@ pub(crate) async fn run(
         move || {
             pace(events, |number| {
                 clock.release(number);
-                control.emit(1);
+                emit(number);
             })
         }
     });
@@ -90,8 +100,9 @@ pub(crate) async fn run(
             .await
             .context("not every record came")???;
     let _ = pacer.join();
-    process.check()?;
-    drop(process);
+    if let Some(mut process) = process {
+        process.check()?;
+    }
     broker.discard(&target).await?;
     Ok(percentiles(measured))
 }

@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::floor::{self, Session};
-use crate::job::{Job, Kind, Target};
+use crate::job::{Job, Kind, Target, VendorAddress};
 
 /// Different records that are sent in turn.
 const RECORDS: usize = 2_000;
@@ -34,7 +34,7 @@ pub(crate) struct Kept {
 
 /// Fetches records, says that it is ready, waits to be told to go, publishes for a while, says how many it has published.
 pub(crate) async fn run(job: &Job) -> Result<()> {
-    let records = fetch(job).await?;
+    let records = fetch(&job.vendor, RECORDS).await?;
     let target = job.target.clone();
     let time = Duration::from_secs_f64(job.seconds);
     let published = match (job.kind, &target) {
@@ -67,10 +67,11 @@ pub(crate) async fn run(job: &Job) -> Result<()> {
     Ok(())
 }
 
-async fn fetch(job: &Job) -> Result<Vec<Kept>> {
-    let session = Session::create(&job.vendor).await?;
-    let mut kept = Vec::with_capacity(RECORDS);
-    while kept.len() < RECORDS {
+/// At least `count` records of the vendor's events.
+pub(crate) async fn fetch(vendor: &VendorAddress, count: usize) -> Result<Vec<Kept>> {
+    let session = Session::create(vendor).await?;
+    let mut kept = Vec::with_capacity(count);
+    while kept.len() < count {
         let body = session.get(200).await?;
         kept.extend(floor::records(&body)?.into_iter().map(|record| Kept {
             key: record.key,
@@ -111,7 +112,7 @@ impl Kafka {
         Self::with(bootstrap, |_| {})
     }
 
-    fn with(bootstrap: &str, more: impl FnOnce(&mut ClientConfig)) -> Result<Self> {
+    pub(crate) fn with(bootstrap: &str, more: impl FnOnce(&mut ClientConfig)) -> Result<Self> {
         let delivered = Arc::new(AtomicU64::new(0));
         let mut config = ClientConfig::new();
         config
@@ -138,13 +139,27 @@ impl Kafka {
     }
 
     /// Waits until all are delivered. rdkafka's own `flush` would look every 100 ms beside a thread that serves the reports.
-    fn settled(&self) -> Result<()> {
+    pub(crate) fn settled(&self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
         while self.producer.in_flight_count() > 0 {
             ensure!(Instant::now() < deadline, "the broker takes nothing");
             std::thread::sleep(Duration::from_micros(50));
         }
         Ok(())
+    }
+
+    /// From its beginning to its commit.
+    pub(crate) fn transaction<'a>(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = &'a Kept>,
+    ) -> Result<()> {
+        self.producer.begin_transaction()?;
+        for record in records {
+            self.send(topic, record)?;
+        }
+        self.settled()?;
+        Ok(self.producer.commit_transaction(Duration::from_secs(30))?)
     }
 
     pub(crate) fn send(&self, topic: &str, record: &Kept) -> Result<()> {
@@ -168,10 +183,10 @@ impl Kafka {
 }
 
 /// Two transactional producers that take turns: the coordinator writes the markers of one while the other has begun.
-struct Turns([Kafka; 2]);
+pub(crate) struct Turns([Kafka; 2]);
 
 impl Turns {
-    fn connect(bootstrap: &str) -> Result<Self> {
+    pub(crate) fn connect(bootstrap: &str) -> Result<Self> {
         let connect = |id: &str| {
             let kafka = Kafka::with(bootstrap, |config| {
                 config.set("transactional.id", format!("limit-{}-{id}", std::process::id()));
@@ -187,19 +202,19 @@ impl Turns {
         let end = Instant::now() + time;
         let mut records = records.iter().cycle();
         let mut sent = 0;
-        for kafka in self.0.iter().cycle() {
+        for kafka in self.each() {
             if Instant::now() >= end {
                 break;
             }
-            kafka.producer.begin_transaction()?;
-            for record in records.by_ref().take(size) {
-                kafka.send(topic, record)?;
-            }
-            kafka.settled()?;
-            kafka.producer.commit_transaction(Duration::from_secs(30))?;
+            kafka.transaction(topic, records.by_ref().take(size))?;
             sent += size as u64;
         }
         Ok(sent)
+    }
+
+    /// The producers in turn, without an end.
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Kafka> {
+        self.0.iter().cycle()
     }
 }
 
@@ -256,21 +271,31 @@ async fn in_batches(
                 return Ok(batches * batch as u64);
             }
             batches += 1;
-            let id = format!("limit-{batches}");
-            for (sequence, record) in (1..).zip(records) {
-                let mut headers = nats_headers(record);
-                headers.insert("Nats-Batch-Id", id.as_str());
-                headers.insert("Nats-Batch-Sequence", sequence.to_string());
-                let value = record.value.clone();
-                if sequence < batch {
-                    client.publish_with_headers(subject.to_owned(), headers, value).await?;
-                } else {
-                    headers.insert("Nats-Batch-Commit", "1");
-                    let answer = client.request_with_headers(subject.to_owned(), headers, value).await?;
-                    let answer: serde_json::Value = serde_json::from_slice(&answer.payload)?;
-                    ensure!(answer["count"] == batch, "the batch was not taken: {answer}");
-                }
-            }
+            in_batch(client, subject, &format!("limit-{batches}"), records).await?;
         }
     }
+}
+
+/// All of these or none, under this id.
+pub(crate) async fn in_batch(
+    client: &async_nats::Client,
+    subject: &str,
+    id: &str,
+    records: &[Kept],
+) -> Result<()> {
+    for (sequence, record) in (1..).zip(records) {
+        let mut headers = nats_headers(record);
+        headers.insert("Nats-Batch-Id", id);
+        headers.insert("Nats-Batch-Sequence", sequence.to_string());
+        let value = record.value.clone();
+        if sequence < records.len() {
+            client.publish_with_headers(subject.to_owned(), headers, value).await?;
+        } else {
+            headers.insert("Nats-Batch-Commit", "1");
+            let answer = client.request_with_headers(subject.to_owned(), headers, value).await?;
+            let answer: serde_json::Value = serde_json::from_slice(&answer.payload)?;
+            ensure!(answer["count"] == records.len(), "the batch was not taken: {answer}");
+        }
+    }
+    Ok(())
 }

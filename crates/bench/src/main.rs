@@ -15,6 +15,7 @@ mod job;
 mod latency;
 mod limit;
 mod machine;
+mod paced;
 mod process;
 mod results;
 mod scene;

@@ -99,6 +99,11 @@ pub(crate) async fn vendor(case: &Case) -> Result<Running> {
     Ok(Simulator::start(settings).await?)
 }
 
+/// Where a contender finds it.
+pub(crate) fn address(vendor: &Running) -> VendorAddress {
+    VendorAddress { api_url: vendor.url(), token_url: vendor.token_url() }
+}
+
 /// Starts a contender against a simulator.
 pub(crate) fn contender(
     contender: Contender,
@@ -108,7 +113,7 @@ pub(crate) fn contender(
     target: &Target,
     folder: &TempDir,
 ) -> Result<Process> {
-    let address = VendorAddress { api_url: vendor.url(), token_url: vendor.token_url() };
+    let address = address(vendor);
     let kind = match contender {
         Contender::Limit => Kind::Limit,
         Contender::LimitInBatches => Kind::LimitInBatches,

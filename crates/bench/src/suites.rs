@@ -201,7 +201,7 @@ impl Plan<'_> {
 
     async fn latency(&self, name: &str, case: &Case, book: &mut Book) -> Result<()> {
         for round in 1..=self.rounds {
-            for contender in self.contenders(false) {
+            for contender in self.contenders(true) {
                 let latency = latency::run(contender, case, self.binaries, self.broker).await?;
                 eprintln!("{name}, round {round}, {}: {latency:?}", contender.name());
                 let figures = [("p50_us", latency.p50), ("p99_us", latency.p99), ("p999_us", latency.p999)];
