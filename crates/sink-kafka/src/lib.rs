@@ -22,6 +22,7 @@
 //! - `isolation`: which topics go one record at a time
 //! - `topics`: topics are known to exist before a record is sent
 //! - `publish`: one batch
+//! - `turnstile`: bulks of several sources, one after the other
 //! - `reports`: delivery reports, one wake-up per batch
 //! - `classify`: what error codes mean
 //! - `transaction`: the same exactly once
@@ -44,6 +45,7 @@ mod tests;
 mod tokens;
 mod topics;
 mod transaction;
+mod turnstile;
 mod vitals;
 
 use std::fmt;
@@ -65,6 +67,7 @@ use producer::{Lane, Producers};
 use publish::AtLeastOnce;
 use topics::{Creation, Topics};
 use transaction::Transactions;
+use turnstile::Turnstile;
 use vitals::Vitals;
 
 /// Where the checkpoints of all bridges of a cluster stand.
@@ -156,6 +159,7 @@ impl KafkaSink {
                     producers,
                     topics: Arc::clone(&topics),
                     isolation: Isolation::default(),
+                    turnstile: Turnstile::default(),
                 };
                 let first = Arc::clone(&first);
                 Delivery::AtLeastOnce(std::iter::once(first).chain(further).map(shard).collect())
@@ -204,7 +208,10 @@ impl Sink for KafkaSink {
 
     fn batch_limit(&self) -> usize {
         match &*self.delivery {
-            Delivery::AtLeastOnce(_) => BATCH_LIMIT,
+            Delivery::AtLeastOnce(shards) => {
+                let bulk = shards.first().and_then(|shard| shard.producers.bulk_records());
+                bulk.unwrap_or(BATCH_LIMIT)
+            }
             Delivery::ExactlyOnce { .. } => TRANSACTION,
         }
     }

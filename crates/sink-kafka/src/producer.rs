@@ -1,9 +1,11 @@
 //! The producers and their replacement. Everything that owns a librdkafka producer is here.
 //!
 //! There are three lanes. Few records at once go through the **pipelined** one, which sends what it has as soon as it has
-//! something. Many at once go through the **bulk** one, which waits a moment, so that they are all there when the first
-//! request is made: without that the first request takes a few of them, and while it is under way librdkafka's thread spins,
-//! because it counts the records under way where it should count the requests, and finds no room for a second one.
+//! something. Many at once go through the **bulk** one, so that they make one request: while one of a partition is under way
+//! and records wait behind it, librdkafka's thread spins, because it counts the records under way where it should count the
+//! requests (`rd_kafka_toppar_producer_serve`), finds no room for a second one, and does not sleep either. So this lane waits
+//! a moment for all records of a bulk to be there, has it leave at once when it is as large as a bulk may be, and what would
+//! wait behind it waits at the [`crate::turnstile`].
 //!
 //! A broker takes or refuses a batch as a whole, so one record that is too large or invalid makes its neighbours fail with
 //! it, and later batches of the same partition must not be written before these come again. `enable.gapless.guarantee` sees
@@ -29,6 +31,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tracing::{debug, info, warn};
 
 use crate::reports::{Delivered, Ticket};
+use crate::settings;
 use crate::tokens::Tokens;
 use crate::vitals::Vitals;
 
@@ -158,10 +161,18 @@ impl Producers {
         }
         if lane == Lane::Bulk {
             wait_for_bulk(&mut config);
+            if let Some(records) = self.bulk_records() {
+                config.set("batch.num.messages", records.to_string());
+            }
         }
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let context = Context::new(Arc::clone(&self.vitals), self.tokens.clone());
         Generation::start(&config, lane, number, context).map(Arc::new)
+    }
+
+    /// A bulk of so many records leaves at once.
+    pub(crate) fn bulk_records(&self) -> Option<usize> {
+        settings::bulk_records(&self.config)
     }
 
     /// How many bytes of records go into one batch at most.
@@ -202,7 +213,7 @@ impl Producers {
 }
 
 /// Lets records wait for others, for [`BULK_LINGER_MS`] at least.
-pub(crate) fn wait_for_bulk(config: &mut ClientConfig) {
+fn wait_for_bulk(config: &mut ClientConfig) {
     let linger = config.get("linger.ms").and_then(|linger| linger.parse::<f64>().ok());
     if linger.is_none_or(|linger| linger < BULK_LINGER_MS) {
         config.set("linger.ms", BULK_LINGER_MS.to_string());

@@ -6,7 +6,7 @@
 //! of its topic and key has to come again (a broker accepts every first batch of a producer that it does not know, so
 //! also one behind a refused one) comes again with it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use crate::isolation::Isolation;
 use crate::producer::{Generation, Lane, Producers};
 use crate::reports::{Delivered, Reports, Ticket};
 use crate::topics::{No, Topics, valid_name};
+use crate::turnstile::{Turn, Turnstile};
 
 /// How long to wait for room in librdkafka's queue before trying again: from, to.
 const FULL_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -37,6 +38,7 @@ pub(crate) struct AtLeastOnce {
     pub(crate) producers: Arc<Producers>,
     pub(crate) topics: Arc<Topics>,
     pub(crate) isolation: Isolation,
+    pub(crate) turnstile: Turnstile,
 }
 
 /// How the records of one topic go in this call.
@@ -52,6 +54,7 @@ type Routes<'a> = HashMap<&'a str, Route>;
 impl AtLeastOnce {
     /// Publishes the records and tells what became of each.
     pub(crate) async fn publish_records(&self, records: &[Record]) -> Vec<Outcome> {
+        let turn = self.turn(records).await;
         let mut routes = match self.routes(records).await {
             Ok(routes) => routes,
             Err(detail) => {
@@ -93,6 +96,7 @@ impl AtLeastOnce {
             }
         }
         let delivered = reports.all().await;
+        drop(turn);
         // Nothing else makes it final here.
         crash_point(Moment::AfterPublish);
         crash_point(Moment::AfterCommit);
@@ -112,6 +116,26 @@ impl AtLeastOnce {
         keep_order(records, &mut outcomes);
         forbid_alike(records, &mut outcomes);
         outcomes
+    }
+
+    /// Waits for the bulks before this one. A topic that nobody has looked up yet has none.
+    async fn turn(&self, records: &[Record]) -> Turn {
+        if records.len() < BULK {
+            return Turn::default();
+        }
+        let mut topics: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut last = "";
+        for record in records {
+            let topic: &str = &record.destination;
+            if topic != last
+                && !topics.contains_key(topic)
+                && let Some(partitions) = self.topics.partitions(topic)
+            {
+                topics.insert(topic, partitions);
+            }
+            last = topic;
+        }
+        self.turnstile.pass(&topics).await
     }
 
     /// Decides the lane of each topic and looks up those that are not known. Topics with impossible names have no route.

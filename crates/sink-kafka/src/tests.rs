@@ -2,6 +2,7 @@
 
 mod archive;
 mod backpressure;
+mod bulk;
 mod conformance;
 mod exactly_once;
 mod invalid;

@@ -7,7 +7,7 @@
 //! Brokers with `auto.create.topics.enable` would create a topic for whoever asks for it. Nobody asks here: all clients
 //! have `allow.auto.create.topics=false`, and only `create_topics` creates, with the partitions and replicas configured.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,8 @@ pub(crate) type No = (Verdict, Code);
 pub(crate) struct Topics {
     config: ClientConfig,
     create: Option<Creation>,
-    known: Mutex<HashSet<Arc<str>>>,
+    /// With the partitions that they had when they were looked up.
+    known: Mutex<HashMap<Arc<str>, usize>>,
     /// One lookup at a time: a hundred sources need not ask the same while the brokers are away.
     looking: tokio::sync::Mutex<()>,
     vitals: Arc<Vitals>,
@@ -66,13 +67,18 @@ impl Topics {
         Self { config, create, known, looking, vitals, durability, producers }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<Arc<str>>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Some topic that exists.
     pub(crate) fn any(&self) -> Option<Arc<str>> {
-        self.known().iter().next().cloned()
+        self.known().keys().next().cloned()
+    }
+
+    /// How many partitions the topic has, where it is known.
+    pub(crate) fn partitions(&self, topic: &str) -> Option<usize> {
+        self.known().get(topic).copied()
     }
 
     /// The topic is gone, or not ours to write to: look it up again before the next record.
@@ -82,7 +88,7 @@ impl Topics {
 
     /// The same as [`Topics::standing`], for who has no producer at hand.
     pub(crate) async fn look(&self, topic: &Arc<str>) -> Result<(), No> {
-        if self.known().contains(topic) {
+        if self.known().contains_key(topic) {
             return Ok(());
         }
         loop {
@@ -98,19 +104,20 @@ impl Topics {
 
     /// Whether records may be sent to the topic. Looks it up if it is not known, and waits while no broker answers.
     pub(crate) async fn standing(&self, topic: &Arc<str>, generation: &Arc<Generation>) -> Result<(), No> {
-        if self.known().contains(topic) {
+        if self.known().contains_key(topic) {
             return Ok(());
         }
         let _looking = self.looking.lock().await;
-        if self.known().contains(topic) {
+        if self.known().contains_key(topic) {
             return Ok(());
         }
-        self.look_up(topic, generation).await?;
-        self.known().insert(Arc::clone(topic));
+        let partitions = self.look_up(topic, generation).await?;
+        self.known().insert(Arc::clone(topic), partitions);
         Ok(())
     }
 
-    async fn look_up(&self, topic: &Arc<str>, generation: &Arc<Generation>) -> Result<(), No> {
+    /// Waits until the topic is there, or may not be; tells how many partitions it has.
+    async fn look_up(&self, topic: &Arc<str>, generation: &Arc<Generation>) -> Result<usize, No> {
         let mut created: Option<Instant> = None;
         loop {
             let answer = self.ask(topic, generation).await;
@@ -118,7 +125,10 @@ impl Topics {
                 self.vitals.up();
             }
             match answer {
-                Answer::Exists(facts) => return self.judged(facts).await,
+                Answer::Exists(facts) => {
+                    let partitions = facts.partitions;
+                    return self.judged(facts).await.map(|()| partitions);
+                }
                 Answer::No(code) if verdict(code) == Verdict::Missing && self.create.is_some() => {
                     if created.is_none_or(|created| created.elapsed() > APPEARANCE) {
                         self.create(topic).await?;
