@@ -213,7 +213,7 @@ impl Producers {
 }
 
 /// Lets records wait for others, for [`BULK_LINGER_MS`] at least.
-fn wait_for_bulk(config: &mut ClientConfig) {
+pub(crate) fn wait_for_bulk(config: &mut ClientConfig) {
     let linger = config.get("linger.ms").and_then(|linger| linger.parse::<f64>().ok());
     if linger.is_none_or(|linger| linger < BULK_LINGER_MS) {
         config.set("linger.ms", BULK_LINGER_MS.to_string());

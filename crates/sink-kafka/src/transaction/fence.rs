@@ -14,7 +14,7 @@ use viaduct_sink::Fatal;
 use super::checkpoints::{TOPIC, Trouble};
 use super::round::{Round, Stage};
 use super::shard::{Shard, Turns};
-use crate::producer::{Context, Generation, Lane};
+use crate::producer::{Context, Generation, Lane, wait_for_bulk};
 use crate::publish::hand_over;
 use crate::reports::Ticket;
 
@@ -155,6 +155,8 @@ impl Shard {
     async fn make(&self, transactional_id: &str) -> Result<Arc<Generation>, String> {
         let mut config = self.config.clone();
         config.set("transactional.id", transactional_id).set("batch.size", self.batch_bytes().to_string());
+        // It waits for its records anyway, and without this wait librdkafka's thread spins (see `producer`).
+        wait_for_bulk(&mut config);
         let context = Context::new(Arc::clone(&self.vitals), self.tokens.clone());
         let number = u64::from(self.number);
         let made =
