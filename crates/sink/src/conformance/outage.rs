@@ -104,7 +104,7 @@ pub async fn outage_under_load(harness: &dyn Harness) {
         })
         .collect();
     for load in &mut loads {
-        load.progress(3, "before the outage").await;
+        load.progress(3, &health, "before the outage").await;
     }
 
     let away = harness.break_destination().await;
@@ -117,7 +117,7 @@ pub async fn outage_under_load(harness: &dyn Harness) {
         }
         harness.heal_destination().await;
         for load in &mut loads {
-            load.progress(3, "after the outage").await;
+            load.progress(3, &health, "after the outage").await;
         }
         wait_for(&mut health, true, "after the destination came back under load").await;
     }
@@ -178,7 +178,7 @@ impl Load {
     }
 
     /// Waits until so many further batches are confirmed.
-    async fn progress(&mut self, further: usize, when: &str) {
+    async fn progress(&mut self, further: usize, health: &HealthWatch, when: &str) {
         let goal = *self.done.borrow() + further;
         let reached = async { self.done.wait_for(|done| *done >= goal).await.map(drop) };
         match timeout(PATIENCE, reached).await {
@@ -187,7 +187,11 @@ impl Load {
                 Ok(_) => panic!("a source stopped though nobody told it to"),
                 Err(failure) => std::panic::resume_unwind(failure.into_panic()),
             },
-            Err(_) => panic!("outage: a source does not get on {when}"),
+            Err(_) => panic!(
+                "outage: a source does not get on {when}, after {} batches; health says {:?}",
+                *self.done.borrow(),
+                *health.borrow()
+            ),
         }
     }
 
