@@ -137,6 +137,15 @@ impl KafkaBroker {
     }
 }
 
+impl Drop for KafkaBroker {
+    /// A test that fails shows what its own broker complained of.
+    fn drop(&mut self) {
+        if self.own.is_some() && std::thread::panicking() {
+            eprintln!("complaints of the broker at {}:\n{}", self.bootstrap, self.process().complaints());
+        }
+    }
+}
+
 /// Ends the test: no broker can be had.
 pub(super) fn refuse(error: &anyhow::Error) -> ! {
     panic!(

@@ -126,10 +126,20 @@ impl Process {
 
     /// The last lines of the broker's log.
     pub(super) fn log_tail(&self) -> String {
+        self.log_lines(15, |_| true)
+    }
+
+    /// The last warnings, errors and exceptions in it.
+    pub(super) fn complaints(&self) -> String {
+        let marks = ["] WARN ", "] ERROR ", "] FATAL ", "Exception", "Caused by: "];
+        self.log_lines(40, |line| marks.iter().any(|mark| line.contains(mark)))
+    }
+
+    fn log_lines(&self, most: usize, which: impl Fn(&str) -> bool) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        let lines: Vec<&str> = log.lines().filter(|line| which(line)).collect();
+        lines[lines.len().saturating_sub(most)..].join("\n")
     }
 
     /// Starts it on its port with its data and waits until it tells who leads what.
