@@ -140,6 +140,8 @@ impl HandOut {
     pub(crate) fn take_turn(&mut self, session: &SessionId, entries: Vec<Entry>, number: u64, now: Instant) {
         if self.deliveries.is_some() {
             self.hand_out(session, entries, None, Some(number), now);
+        } else {
+            self.turn_failed(Waiting { number, entries: entries.len() });
         }
     }
 
@@ -156,6 +158,12 @@ impl HandOut {
         }
         self.turns.pop_front();
         Ok(turn.waiting)
+    }
+
+    /// Entries of responses that wait for their turn and were not handed out before; what was, the ledger knows.
+    pub(crate) fn waiting(&self) -> usize {
+        let first = |turn: &&Turn| !self.leaving.contains_key(&turn.waiting.number);
+        self.turns.iter().filter(first).map(|turn| turn.waiting.entries).sum()
     }
 
     /// Responses wait for their turn.

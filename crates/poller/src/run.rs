@@ -344,7 +344,9 @@ impl Run {
     async fn finish(mut self: Box<Self>, ended: bool) -> Result<Finished, PollerError> {
         self.kernel.tell();
         self.kernel.teller.finish();
-        let unacknowledged = self.kernel.hand_out.ledger.unacknowledged();
+        if let Some(reading) = self.reading.take() {
+            self.read_back(reading.await);
+        }
         if let Some(removing) = self.removing.take() {
             let removed = removing.await;
             self.removed(removed);
@@ -359,11 +361,14 @@ impl Run {
                 }
             }
         }
-        self.calls.spool_pending().await.map_err(|error| {
+        let pending = self.calls.spool_pending().await.map_err(|error| {
             PollerError::Spool(format!(
                 "a response that the vendor does not hold any more could not be written: {error}"
             ))
         })?;
+        // What nobody has been given yet is on disk, and waits for the next start.
+        let waiting = self.kernel.hand_out.waiting() + pending.map_or(0, |response| response.entries);
+        let unacknowledged = self.kernel.hand_out.ledger.unacknowledged() + waiting;
         self.status.send_modify(|status| {
             *status = SourceStatus { phase: Phase::Stopped, unacknowledged, ..SourceStatus::default() };
         });

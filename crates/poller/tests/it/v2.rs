@@ -56,6 +56,17 @@ async fn what_is_given_back_comes_again_from_the_spool() {
     assert_eq!(polling.stop().await.unwrap(), Finished::Stopped { unacknowledged: 0 });
 }
 
+/// What was given back waits on disk too, and counts once.
+#[tokio::test]
+async fn what_is_given_back_at_the_end_is_told_once() {
+    let simulator = start(simulated(100)).await;
+    let dir = tempfile::tempdir().unwrap();
+    let spool = Spool::open(&dir.path().join("spool.redb")).unwrap();
+    let polling = Polling::with(v2(&simulator), SharedStore::default(), Some(spool), Box::new(|_, _| {}));
+    until("all", || polling.received() >= 100).await;
+    assert_eq!(polling.stop().await.unwrap(), Finished::Stopped { unacknowledged: 100 });
+}
+
 /// A full consumer: the session lives, and everything that keep-alive polls bring waits on disk, in order.
 #[tokio::test]
 async fn a_stalled_consumer_keeps_its_session_and_its_bound() {
@@ -80,6 +91,35 @@ async fn a_stalled_consumer_keeps_its_session_and_its_bound() {
     .await;
     crate::bench::assert_vendor_order(&simulator, &polling.ids());
     polling.stop().await.unwrap();
+}
+
+/// What nobody had room for when the poller was stopped is told as unacknowledged, and comes with the next start.
+#[tokio::test]
+async fn what_waits_on_disk_at_the_end_is_told() {
+    let simulator =
+        start(Settings { granted_inactivity: Some(Duration::from_millis(600)), ..simulated(60) }).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("spool.redb");
+    let mut settings = v2(&simulator);
+    (settings.max_in_flight, settings.max_events) = (10, 5);
+    let hoard: Arc<Mutex<Vec<AckToken>>> = Arc::default();
+    let tokens = hoard.clone();
+    let settle: Settle = Box::new(move |_, token| tokens.lock().unwrap().push(token));
+    let spool = Spool::open(&path).unwrap();
+    let polling = Polling::with(settings.clone(), SharedStore::default(), Some(spool), settle);
+    let control = simulator.control();
+    until("all are taken from the vendor", || control.report().consumed == 60).await;
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        std::mem::take(&mut *hoard.lock().unwrap()).into_iter().for_each(|token| token.acknowledge(Kept));
+    };
+    let (finished, ()) = tokio::join!(polling.stop(), release);
+    assert_eq!(finished.unwrap(), Finished::Stopped { unacknowledged: 50 });
+
+    let polling =
+        Polling::with(settings, SharedStore::default(), Some(Spool::open(&path).unwrap()), at_once());
+    until("the rest", || polling.counts.get("acknowledged") == 50).await;
+    assert_eq!(polling.stop().await.unwrap(), Finished::Stopped { unacknowledged: 0 });
 }
 
 /// A response that breaks off is gone from the vendor; what came of it flows, the torn rest is reported.
