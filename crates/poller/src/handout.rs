@@ -122,7 +122,13 @@ impl HandOut {
         self.polls += 1;
         let poll = Some(self.polls);
         self.observer.observe(Observation::Polled { number: self.polls, entries: entries.len() });
-        let Some(waiting) = spooled else { return self.hand_out(session, entries, poll, None, now) };
+        let Some(waiting) = spooled else {
+            if self.deliveries.is_none() {
+                // It came between the stop and its being dropped: as if it had been, its events come again.
+                return Taken { total: entries.len(), fresh: 0 };
+            }
+            return self.hand_out(session, entries, poll, None, now);
+        };
         let room = self.has_room_for(entries.len());
         if self.turns.is_empty() && self.deliveries.is_some() && room {
             return self.hand_out(session, entries, poll, Some(waiting.number), now);
@@ -338,5 +344,44 @@ impl HandOut {
     /// Polling is over: the stream ends behind what was handed out.
     pub(crate) fn close(&mut self) {
         self.deliveries = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::NoObserver;
+    use crate::parse::parse_response;
+
+    /// A GET that is answered between the stop and its being dropped.
+    #[test]
+    fn what_comes_after_the_end_is_nobodys() {
+        let (deliver, mut deliveries) = mpsc::unbounded_channel();
+        let mut hand_out = HandOut {
+            source: "main".into(),
+            ledger: Ledger::new(10, true),
+            v2: false,
+            max_in_flight: 10,
+            end_events: vec![],
+            observer: Arc::new(NoObserver),
+            deliveries: Some(deliver),
+            ends: Arc::new(Ends::default()),
+            polls: 0,
+            told_no_room: false,
+            end_event_done: false,
+            turns: VecDeque::new(),
+            on_hand: HashMap::new(),
+            spooled_in: HashMap::new(),
+            done: vec![],
+            leaving: HashMap::new(),
+        };
+        hand_out.ledger.begin_session();
+        let body = r#"{"totalItems":1,"events":[{"eventId":"1","eventType":"a.B","payload":"{}"}]}"#;
+        let entries = parse_response(body.into(), ApiVersion::V3, Instant::now()).expect("a response");
+        hand_out.close();
+        let taken = hand_out.take(&SessionId::from("s"), entries, None, Instant::now());
+        assert_eq!(taken, Taken { total: 1, fresh: 0 });
+        assert_eq!((hand_out.ledger.held(), hand_out.ledger.unacknowledged()), (0, 0));
+        assert!(deliveries.try_recv().is_err());
     }
 }
