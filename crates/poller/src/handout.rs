@@ -147,7 +147,7 @@ impl HandOut {
         if self.deliveries.is_some() {
             self.hand_out(session, entries, None, Some(number), now);
         } else {
-            self.turn_failed(Waiting { number, entries: entries.len() });
+            self.put_back(Waiting { number, entries: entries.len() });
         }
     }
 
@@ -325,8 +325,8 @@ impl HandOut {
         }
     }
 
-    /// A turn's response could not be read: it is the first again.
-    pub(crate) fn turn_failed(&mut self, turn: Waiting) {
+    /// A turn came to nothing (its response could not be read, or polling is over): it is the first again.
+    pub(crate) fn put_back(&mut self, turn: Waiting) {
         self.turns.push_front(Turn { waiting: turn, not_before: None });
     }
 

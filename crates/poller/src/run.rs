@@ -300,7 +300,7 @@ impl Run {
             Err(error) => {
                 warn!(source = %self.kernel.settings.name, reason = %error, "the spool cannot be read; trying again");
                 self.spool_rest = Some(now() + SPOOL_REST);
-                self.kernel.hand_out.turn_failed(read.turn);
+                self.kernel.hand_out.put_back(read.turn);
             }
         }
     }
