@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use viaduct_poller::{AckToken, Delivery, DeliveryStream, NoObserver, OnShutdown, Parts, Poller, Spool};
+use viaduct_poller::{
+    AckToken, Crowd, Delivery, DeliveryStream, NoObserver, OnShutdown, Parts, Poller, Spool,
+};
 
 pub(crate) use self::show::Shower;
 use crate::config::{Api, Config, KEEP_ALIVE_SLOTS, Source};
@@ -96,7 +98,8 @@ fn poller(source: &Source, state: &StateDir) -> Result<(Poller, DeliveryStream),
     let mut settings = source_settings::of(source);
     settings.session.on_shutdown = OnShutdown::Keep;
     let store = state.session_store(&source.name, source.api_url.as_str(), &source.org_id);
-    let parts = Parts { store: Box::new(store), observer: Arc::new(NoObserver), spool };
+    let parts =
+        Parts { store: Box::new(store), observer: Arc::new(NoObserver), spool, crowd: Crowd::default() };
     Poller::new(settings, parts).map_err(|error| {
         Failure::new(
             Exit::Config,

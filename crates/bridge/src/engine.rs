@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use viaduct_poller::{ApiVersion, Finished, Parts, Poller, PollerError, Spool};
+use viaduct_poller::{ApiVersion, Crowd, Finished, Parts, Poller, PollerError, Spool};
 use viaduct_sink::{Fatal, Owner};
 
 use crate::checkpoints::{KeptSession, SourceCheckpoints};
@@ -45,6 +45,7 @@ pub(crate) struct Engine {
     reloader: Reloader,
     demands: Arc<Demands>,
     masks: Option<Arc<Masks>>,
+    crowd: Crowd,
     _state: StateDir,
 }
 
@@ -147,6 +148,7 @@ impl Engine {
             reloader: Reloader::default(),
             demands,
             masks,
+            crowd: Crowd::default(),
             _state: state,
         };
         let last_resort = sinks::local_dead_letters(&engine._state.dead_letters(), RefusedAfter::Never)?;
@@ -184,6 +186,7 @@ impl Engine {
                 checkpoints.clone(),
             )),
             spool,
+            crowd: self.crowd.clone(),
         };
         let credentials = Credentials::of(source);
         let mut settings = source_settings::of(source);

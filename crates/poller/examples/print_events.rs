@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use viaduct_poller::{
-    ApiVersion, AuthSettings, ClientAuth, DurabilityProof, Finished, MemoryStore, NoObserver, OnShutdown,
-    Parts, Poller, RealmIn, RetrySettings, Secret, SessionSettings, SourceSettings, TlsSettings,
+    ApiVersion, AuthSettings, ClientAuth, Crowd, DurabilityProof, Finished, MemoryStore, NoObserver,
+    OnShutdown, Parts, Poller, RealmIn, RetrySettings, Secret, SessionSettings, SourceSettings, TlsSettings,
 };
 use viaduct_simulator::{Rate, Settings, Simulator};
 
@@ -62,8 +62,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         prune: false,
         retry: RetrySettings { initial: Duration::from_millis(200), max: Duration::from_secs(30) },
     };
-    let parts =
-        Parts { store: Box::new(MemoryStore::default()), observer: Arc::new(NoObserver), spool: None };
+    let parts = Parts {
+        store: Box::new(MemoryStore::default()),
+        observer: Arc::new(NoObserver),
+        spool: None,
+        crowd: Crowd::default(),
+    };
     let (poller, mut deliveries) = Poller::new(settings, parts)?;
 
     let stop = CancellationToken::new();

@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 
 use crate::backoff::Jitter;
 use crate::client::{AcknowledgeAnswer, GrantedSession};
+use crate::crowd::{Crowd, Place};
 use crate::delivery::{Deliveries, Ends, Settled};
 use crate::event::Entry;
 use crate::failure::CallError;
 use crate::handout::HandOut;
-use crate::observe::Observer;
 use crate::session::{Load, MAX_ACKNOWLEDGED_PER_CALL, Machine, Next, Policy, Polled};
 use crate::settings::SourceSettings;
 use crate::spool::Waiting;
@@ -29,14 +29,15 @@ pub(crate) struct Kernel {
     pub(crate) machine: Machine,
     pub(crate) hand_out: HandOut,
     pub(crate) teller: Teller,
+    place: Place,
 }
 
 impl Kernel {
     /// Of a poller with this session to resume (in `teller`) and these responses in its spool.
     pub(crate) fn new(
         settings: Arc<SourceSettings>,
-        observer: Arc<dyn Observer>,
         teller: Teller,
+        crowd: Crowd,
         jitter: Jitter,
         deliveries: mpsc::UnboundedSender<Box<Deliveries>>,
         ends: Arc<Ends>,
@@ -45,8 +46,9 @@ impl Kernel {
         let resumed = teller.session().map(|saved| (saved.session_id.clone(), saved.inactivity_delay()));
         Self {
             machine: Machine::new(Policy::of(&settings), jitter, resumed),
-            hand_out: HandOut::new(&settings, observer, deliveries, ends, spooled),
+            hand_out: HandOut::new(&settings, teller.observer.clone(), deliveries, ends, spooled),
             teller,
+            place: Place::new(crowd, settings.max_events, settings.max_in_flight),
             settings,
         }
     }
@@ -64,6 +66,7 @@ impl Kernel {
         let ledger = &self.hand_out.ledger;
         let load = Load {
             held: ledger.held(),
+            share: self.place.share(ledger.held()),
             in_flight: ledger.in_flight(),
             ready: ledger.ready(),
             oldest_ready: ledger.oldest_ready(),

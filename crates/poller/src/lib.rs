@@ -17,7 +17,8 @@
 //!   delay. A session that the vendor calls invalid or expired is replaced, its id is never used again, and the declared
 //!   subscriptions stand in every session before its first GET.
 //! - **Never two GETs at once**, and no call at all before a `Retry-After` is over.
-//! - **Bounded memory**: at most `max_in_flight` entries are held, and a response body is at most 256 MiB.
+//! - **Bounded memory**: at most `max_in_flight` entries are held, fewer where many sources of a [`Crowd`] have much to give,
+//!   and a response body is at most 256 MiB.
 //!
 //! Calls that fail are repeated with full-jitter backoff, for ever; all of them are safe to repeat. What goes on is in
 //! [`Poller::status`], in the log (`tracing`, field `source`; never a payload, never a secret), and at the [`Observer`].
@@ -61,6 +62,7 @@ mod backoff;
 mod calls;
 mod client;
 pub mod connect;
+mod crowd;
 mod delivery;
 mod error;
 mod event;
@@ -89,6 +91,7 @@ mod tell;
 mod token;
 
 pub use client::{AcknowledgeAnswer, GrantedSession, VendorClient};
+pub use crowd::Crowd;
 pub use delivery::{AckToken, Deliveries, Delivery, DeliveryStream, DurabilityProof};
 pub use error::{BuildError, Finished, PollerError};
 pub use event::{ContentHash, Entry, Event, Identity, Malformed, MalformedReason, Payload};

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::calls::Calls;
 use crate::client::VendorClient;
+use crate::crowd::Crowd;
 use crate::delivery::{Deliveries, DeliveryStream, Ends};
 use crate::error::{BuildError, Finished, PollerError};
 use crate::kernel::Kernel;
@@ -27,6 +28,8 @@ pub struct Parts {
     pub observer: Arc<dyn Observer>,
     /// Where v2 responses are kept until they are durable elsewhere. v2 needs one, v3 has no use for it.
     pub spool: Option<Spool>,
+    /// The sources that it shares its process with.
+    pub crowd: Crowd,
 }
 
 impl fmt::Debug for Parts {
@@ -80,10 +83,10 @@ impl Poller {
     /// does not hold any more could not be written to the spool before the end. Everything else is waited out.
     pub async fn run(self, stop: CancellationToken) -> Result<Finished, PollerError> {
         let Self { settings, parts, client, deliveries, status } = self;
-        let Parts { store, observer, spool } = parts;
+        let Parts { store, observer, spool, crowd } = parts;
         let spool = spool.filter(|_| settings.api == ApiVersion::V2).map(Arc::new);
-        let teller = Teller::new(&settings, observer.clone(), store)
-            .map_err(|error| PollerError::State(error.to_string()))?;
+        let teller =
+            Teller::new(&settings, observer, store).map_err(|error| PollerError::State(error.to_string()))?;
         let ends = Arc::new(Ends::default());
         let waiting = spool.as_ref().map_or(&[][..], |spool| spool.waiting());
         let tokens = client.token_provider();
@@ -96,7 +99,7 @@ impl Poller {
             pending: Arc::default(),
         };
         let run = Box::new(Run {
-            kernel: Kernel::new(settings, observer, teller, jitter(), deliveries, ends.clone(), waiting),
+            kernel: Kernel::new(settings, teller, crowd, jitter(), deliveries, ends.clone(), waiting),
             calls,
             tokens,
             spool,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use crate::client::{AcknowledgeAnswer, GrantedSession};
+use crate::crowd::Crowd;
 use crate::delivery::{DeliveryStream, Ends};
 use crate::event::Entry;
 use crate::failure::CallError;
@@ -76,11 +77,12 @@ impl SimulatedPoller {
         jitter: impl FnMut() -> f64 + Send + 'static,
     ) -> std::io::Result<(Self, DeliveryStream)> {
         let settings = Arc::new(settings);
-        let teller = Teller::new(&settings, observer.clone(), store)?;
+        let teller = Teller::new(&settings, observer, store)?;
         let (deliver, deliveries) = mpsc::unbounded_channel();
         let ends = Arc::new(Ends::default());
         let jitter = Box::new(jitter);
-        let mut kernel = Kernel::new(settings, observer, teller, jitter, deliver, ends.clone(), &[]);
+        let crowd = Crowd::default();
+        let mut kernel = Kernel::new(settings, teller, crowd, jitter, deliver, ends.clone(), &[]);
         kernel.begin();
         Ok((Self { kernel, ends }, DeliveryStream::new(deliveries)))
     }

@@ -15,7 +15,7 @@ use crate::store::{SavedSession, SessionStore};
 pub(crate) struct Teller {
     source: Arc<str>,
     api: ApiVersion,
-    observer: Arc<dyn Observer>,
+    pub(crate) observer: Arc<dyn Observer>,
     store: Box<dyn SessionStore>,
     session: Option<SavedSession>,
     /// Why the session could not be saved.

@@ -75,7 +75,8 @@ pub(super) struct Source {
     /// `maxEvents` of a GET: the most events per response.
     #[schemars(extend("default" = 200, "minimum" = 1, "maximum" = 200))]
     pub(super) max_events: Field<i64>,
-    /// The most events held in memory, which is all that are not yet acknowledged; at least `max_events` + 64.
+    /// The most events held in memory, which is all that are not yet acknowledged; at least `max_events` + 64. While more than
+    /// four sources hold a full response each, they share four times this, but fetch two responses ahead at least.
     #[schemars(extend("default" = 2000, "minimum" = 65, "maximum" = 1_000_000))]
     pub(super) max_in_flight: Field<i64>,
     /// The CloudEvents `source` of its events.

@@ -89,6 +89,7 @@ impl World {
     fn load(&self) -> Load {
         Load {
             held: self.ledger.held(),
+            share: None,
             in_flight: self.ledger.in_flight(),
             ready: self.ledger.ready(),
             oldest_ready: self.ledger.oldest_ready(),

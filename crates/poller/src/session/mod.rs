@@ -92,6 +92,8 @@ impl Policy {
 pub(crate) struct Load {
     /// Handed out or awaiting an acknowledgement.
     pub(crate) held: usize,
+    /// How much ordinary polls may fill beside the other sources of the process, where that is less than alone.
+    pub(crate) share: Option<usize>,
     /// Handed out and not settled.
     pub(crate) in_flight: usize,
     /// Ids that may be acknowledged now.
@@ -420,7 +422,8 @@ impl Machine {
         let capacity = self.policy.capacity();
         let whole = usize::from(self.max_events).min(capacity) as u16;
         let waits_for_end = load.ending || (self.ended && load.held > 0);
-        let room = load.held + usize::from(whole) <= capacity && self.mode.may_overlap();
+        let share = load.share.map_or(capacity, |share| share.min(capacity));
+        let room = load.held + usize::from(whole) <= share && self.mode.may_overlap();
         let ordinary = !waits_for_end && !load.backlog && (load.held == 0 || room);
         self.stalled = !ordinary;
         let keep_alive_at = session.touched_at.map_or(now, |at| at + session.inactivity_delay / 2);

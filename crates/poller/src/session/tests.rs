@@ -264,6 +264,27 @@ fn overlap_goes_on_while_the_vendor_gives_fresh_ids() {
 }
 
 #[test]
+fn beside_others_a_source_fetches_ahead_within_its_share() {
+    let mut bench = Bench::running(policy());
+    let held = |held| Load { held, in_flight: held, share: Some(400), ..Load::default() };
+    for ahead in [0, 200] {
+        bench.load = held(ahead);
+        bench.expect_poll("s1", 200);
+        bench.polled(200, 200);
+    }
+    for ahead in [201, 400] {
+        bench.load = held(ahead);
+        assert!(matches!(bench.next(), Next::Wait(Some(_))), "{ahead}");
+    }
+    // The session is kept alive all the same.
+    bench.pass(DELAY / 2);
+    bench.expect_poll("s1", 1);
+    bench.polled(1, 0);
+    bench.load = held(0);
+    bench.expect_poll("s1", 200);
+}
+
+#[test]
 fn a_vendor_that_repeats_the_head_is_polled_serially_with_probes() {
     let mut bench = Bench::running(policy());
     bench.expect_poll("s1", 200);

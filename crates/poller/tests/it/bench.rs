@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use viaduct_poller::{
-    AckToken, ApiVersion, AuthSettings, ClientAuth, DeliveryStream, DurabilityProof, Entry, Finished,
+    AckToken, ApiVersion, AuthSettings, ClientAuth, Crowd, DeliveryStream, DurabilityProof, Entry, Finished,
     MemoryStore, Observation, Observer, OnShutdown, Parts, Poller, PollerError, RealmIn, RetrySettings,
     SavedSession, Secret, SessionSettings, SessionStore, SourceSettings, SourceStatus, Spool, Subscription,
     TlsSettings,
@@ -157,7 +157,8 @@ impl Polling {
         settle: Settle,
     ) -> Self {
         let counts = Arc::new(Counts::default());
-        let parts = Parts { store: Box::new(store), observer: counts.clone(), spool };
+        let parts =
+            Parts { store: Box::new(store), observer: counts.clone(), spool, crowd: Crowd::default() };
         let (poller, stream) = Poller::new(settings, parts).unwrap();
         let (stop, status) = (CancellationToken::new(), poller.status());
         let seen = Arc::new(Mutex::new(Seen::default()));

@@ -116,6 +116,7 @@ async fn a_stream_that_is_dropped_stops_its_poller() {
         store: Box::new(SharedStore::default()),
         observer: Arc::new(viaduct_poller::NoObserver),
         spool: None,
+        crowd: viaduct_poller::Crowd::default(),
     };
     let (poller, stream) = viaduct_poller::Poller::new(settings(&simulator), parts).unwrap();
     drop(stream);

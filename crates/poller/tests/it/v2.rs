@@ -155,6 +155,7 @@ async fn v2_without_a_spool_is_refused() {
         store: Box::new(SharedStore::default()),
         observer: Arc::new(viaduct_poller::NoObserver),
         spool: None,
+        crowd: viaduct_poller::Crowd::default(),
     };
     assert!(matches!(Poller::new(v2(&simulator), parts), Err(BuildError::SpoolMissing)));
 }
