@@ -22,7 +22,7 @@
 //! - `isolation`: which topics go one record at a time
 //! - `topics`: topics are known to exist before a record is sent
 //! - `publish`: one batch
-//! - `turnstile`: bulks of several sources, one after the other
+//! - `turnstile`: bulks of several sources, in groups that fit into a request, one after the other
 //! - `reports`: delivery reports, one wake-up per batch
 //! - `classify`: what error codes mean
 //! - `transaction`: the same exactly once
@@ -159,7 +159,7 @@ impl KafkaSink {
                     producers,
                     topics: Arc::clone(&topics),
                     isolation: Isolation::default(),
-                    turnstile: Turnstile::default(),
+                    turnstile: Turnstile::new(settings::request_records(&config)),
                 };
                 let first = Arc::clone(&first);
                 Delivery::AtLeastOnce(std::iter::once(first).chain(further).map(shard).collect())

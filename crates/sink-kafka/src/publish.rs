@@ -23,7 +23,7 @@ use crate::isolation::Isolation;
 use crate::producer::{Generation, Lane, Producers};
 use crate::reports::{Delivered, Reports, Ticket};
 use crate::topics::{No, Topics, valid_name};
-use crate::turnstile::{Turn, Turnstile};
+use crate::turnstile::{Share, Turn, Turnstile};
 
 /// How long to wait for room in librdkafka's queue before trying again: from, to.
 const FULL_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -123,17 +123,14 @@ impl AtLeastOnce {
         if records.len() < BULK {
             return Turn::default();
         }
-        let mut topics: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut last = "";
-        for record in records {
-            let topic: &str = &record.destination;
-            if topic != last
-                && !topics.contains_key(topic)
-                && let Some(partitions) = self.topics.partitions(topic)
-            {
-                topics.insert(topic, partitions);
+        let mut topics: BTreeMap<&str, Share> = BTreeMap::new();
+        for same in records.chunk_by(|one, next| one.destination == next.destination) {
+            let topic: &str = &same[0].destination;
+            if let Some(share) = topics.get_mut(topic) {
+                share.records += same.len();
+            } else if let Some(partitions) = self.topics.partitions(topic) {
+                topics.insert(topic, Share { partitions, records: same.len() });
             }
-            last = topic;
         }
         self.turnstile.pass(&topics).await
     }

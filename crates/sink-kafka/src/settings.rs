@@ -212,8 +212,9 @@ fn unknown(key: &str, value: Option<&str>) -> Option<Cow<'static, str>> {
 
 /// The size in bytes above which librdkafka starts a new batch, unless `batch.size` says otherwise.
 const BATCH_BYTES: usize = 1_000_000;
-/// About as many records as go into one request of that size, where an event's payload has 1 KiB and its record 1.6.
-const BULK_RECORDS: usize = 560;
+/// About as many records as go into one request of that size, where an event's payload has 1 KiB and its record 1.6: three
+/// full responses of the vendor.
+const BULK_RECORDS: usize = 600;
 /// The memory for records on their way, in KiB.
 const QUEUE_KBYTES: usize = 65_536;
 /// What the queue has to have room for beside one record.
@@ -276,6 +277,11 @@ pub(crate) fn check_transactional(config: &ClientConfig) -> Result<(), KafkaSett
 /// How many records go together at once, where the configuration does not tell (`batch.num.messages`).
 pub(crate) fn bulk_records(config: &ClientConfig) -> Option<usize> {
     config.get("batch.num.messages").is_none().then_some(BULK_RECORDS)
+}
+
+/// How many records go into one request of many.
+pub(crate) fn request_records(config: &ClientConfig) -> usize {
+    number(config, &["batch.num.messages"]).unwrap_or(BULK_RECORDS)
 }
 
 /// The size of a batch in bytes to begin with.
